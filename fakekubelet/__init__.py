@@ -1,0 +1,1 @@
+"""An in-process kubelet that real clients cannot tell from the real one."""

@@ -1,0 +1,3 @@
+"""The command line over the kubewire packages."""
+
+__version__ = "0.1.0"

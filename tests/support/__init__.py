@@ -1,0 +1,1 @@
+"""Helpers that the tests share; imported as `support.NAME`."""
