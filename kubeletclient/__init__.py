@@ -1,1 +1,1 @@
-"""Run commands in containers straight through a kubelet: blocking here, the same names awaited in `kubeletclient.aio`."""
+"""Run commands in containers straight through a kubelet; the same names, awaited, are in `kubeletclient.aio`."""
