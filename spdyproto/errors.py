@@ -9,7 +9,7 @@
           StreamIdsExhausted            31 bits of ids are used up: open a new connection
           OutputLimitExceeded           the send would cross ``Limits.queued_bytes``
           EngineTerminated              the connection is over
-        RemoteProtocolError             carried by ``ConnectionTerminated`` and ``Lost``, never raised by ``receive_data``
+        RemoteProtocolError             carried by ``ConnectionTerminated`` and ``Lost``; never raised by an engine
           FramingError                  a frame that is not one
           HeaderBlockError              a header block that does not inflate or parse
           FlowControlError              a window overrun

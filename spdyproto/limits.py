@@ -17,10 +17,12 @@ class Limits:
     """
 
     control_frame: int = 64 * KIB
-    """Largest control frame accepted. Kubernetes sends fewer than 100 bytes; 64 KiB is what h2 peers accept by habit. The wire allows 16 MiB."""
+    """Largest control frame accepted. Kubernetes sends fewer than 100 bytes; 64 KiB is what h2 peers accept by habit.
+    The wire allows 16 MiB."""
 
     header_block: int = 64 * KIB
-    """Largest header block after inflation. spdystream 0.5.1 allows 1000 pairs of 1 MiB each, which a 1 KiB deflate bomb can fill."""
+    """Largest header block after inflation. spdystream 0.5.1 allows 1000 pairs of 1 MiB each, which a 1 KiB deflate
+    bomb can fill."""
 
     header_pairs: int = 1000
     """Name/value pairs in one block, the value of spdystream 0.5.1 (CVE-2026-35469)."""
@@ -41,16 +43,19 @@ class Limits:
     """Payload of one DATA frame that we send: with its 8-byte header it fills exactly four TLS records of 16 KiB."""
 
     queued_bytes: int = 4 * MIB
-    """Output accepted but not yet handed to the driver. Drivers flush at 256 KiB, so this only stops a caller that never flushes."""
+    """Output accepted but not yet handed to the driver. Drivers flush at 256 KiB, so this only stops a caller that
+    never flushes."""
 
     queued_chores: int = 1024
-    """Control frames that the peer made us queue (PING echoes, resets) and has not let us send: a ping or reset flood ends here."""
+    """Control frames that the peer made us queue (PING echoes, resets) and has not let us send: a ping or reset flood
+    ends here."""
 
     error_stream: int = 256 * KIB
     """Bytes kept of the error stream. A status is a few hundred bytes of JSON; kubelets cut messages far below this."""
 
     http_head: int = 64 * KIB
-    """Bytes of an HTTP/1.1 head. Go's client and kubelet accept 1 MiB; no real answer to an upgrade comes near 64 KiB."""
+    """Bytes of an HTTP/1.1 head. Go's client and kubelet accept 1 MiB; no real answer to an upgrade comes near 64
+    KiB."""
 
     refusal_body: int = 64 * KIB
     """Bytes kept of the body of a refused upgrade: enough for any ``Status``, the rest is dropped and counted."""
@@ -63,7 +68,8 @@ class Limits:
 class Deadlines:
     """How long each step that the protocol owes may take, in seconds; ``None`` waits for ever.
 
-    None of them bounds the remote command itself: that is the caller's ``timeout`` (and keepalive, which notices a dead peer).
+    None of them bounds the remote command itself: that is the caller's ``timeout`` (and keepalive, which notices a
+    dead peer).
     """
 
     dial: float | None = 30.0
@@ -82,8 +88,8 @@ class Deadlines:
     """Server role: from the upgrade until the client has opened every stream (``DefaultStreamCreationTimeout``)."""
 
     status: float | None = 60.0
-    """From the end of the last output until the status. A command that closes its own stdout and stderr and works on for
-    longer than this needs a larger value."""
+    """From the end of the last output until the status. A command that closes its own stdout and stderr and works on
+    for longer than this needs a larger value."""
 
     drain: float | None = 30.0
     """From the status until the end of the outputs and of the error stream: in order on a healthy connection."""
@@ -96,8 +102,9 @@ class Deadlines:
 class Keepalive:
     """PINGs that notice a dead peer; they also reset the idle timers between the two ends.
 
-    A pong that is missing while our own output is blocked proves nothing (a Go server answers no ping while a container leaves
-    stdin unread), so the deadline is not counted then; TCP keepalive and ``TCP_USER_TIMEOUT`` watch in that state.
+    A pong that is missing while our own output is blocked proves nothing (a Go server answers no ping while a
+    container leaves stdin unread), so the deadline is not counted then; TCP keepalive and ``TCP_USER_TIMEOUT`` watch
+    in that state.
     """
 
     period: float = 5.0
