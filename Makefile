@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test interop lint types bench soak wheel ci clean
+.PHONY: help setup demo test peers interop lint types bench soak wheel ci clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' Makefile | while IFS=: read -r name rest; do printf '%-9s%s\n' "$$name" "$${rest##*##}"; done
@@ -32,12 +32,17 @@ demo: .venv/.ready ## start a fake kubelet, run commands in it, push 256 MiB eac
 	@.venv/bin/python -m kubewire.demo
 
 test: .venv/.ready ## all tests; those that need Go are skipped, with the reason, where it is missing
+	@if command -v go >/dev/null; then $(MAKE) peers || echo 'no Go peers: their tests will be skipped' >&2; fi
 	@$(PYTEST) $(PYTEST_ARGS)
 
-interop: .venv/.ready ## only the tests against the Go peers, which must be there
+# Minutes on a machine that never did it, so it is done ahead of the tests, which have a time limit each.
+peers: ## fetch and compile what the Go peers are made of
+	@cd tests/interop/go && go build ./...
+
+interop: .venv/.ready peers ## only the tests against the Go peers, which must be there
 	@KUBEWIRE_REQUIRE_PEERS=1 $(PYTEST) -m 'interop and not soak' $(PYTEST_ARGS)
 
-soak: .venv/.ready ## the long tests: minutes each
+soak: .venv/.ready peers ## the long tests: minutes each
 	@KUBEWIRE_REQUIRE_PEERS=1 .venv/bin/python -m pytest -m soak --timeout 3600 $(PYTEST_ARGS)
 
 lint: .venv/.ready ## style and the order of the code
@@ -47,7 +52,7 @@ lint: .venv/.ready ## style and the order of the code
 types: .venv/.ready ## mypy --strict over everything, tests and benchmarks too
 	@.venv/bin/python -m mypy $(SOURCES)
 
-bench: .venv/.ready ## the benchmark against the Go peers; takes minutes
+bench: .venv/.ready peers ## the benchmark against the Go peers; takes minutes
 	@.venv/bin/python -m benchmarks
 
 wheel: .venv/.ready ## build the wheel, install it in a clean environment, smoke-test it there
