@@ -1,1 +1,1 @@
-"""The Kubernetes layer: subprotocols, upgrade, exit status, sessions. Import its modules; the package exports nothing."""
+"""The Kubernetes layer: subprotocols, upgrade, exit status, sessions. Import the modules: nothing is exported."""
