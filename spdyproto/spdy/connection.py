@@ -150,9 +150,7 @@ class SpdyConnection:
         live = self._live.get(stream_id)
         if live is None:
             return self._table.closed.get(stream_id)
-        return StreamView(
-            stream_id, live.ours, live.theirs, live.opened_by_us, live.priority, live.received, live.sent
-        )
+        return StreamView(stream_id, live.ours, live.theirs, live.opened_by_us, live.priority, live.received, live.sent)
 
     # -- time --------------------------------------------------------------------------------------------------------
 
@@ -253,7 +251,11 @@ class SpdyConnection:
 
     def on_data(self, stream_id: int, chunk: memoryview, fin: bool, end: bool) -> bool | None:
         stream = self._live.get(stream_id)
-        if stream is None or stream.theirs is not Half.OPEN or (stream.ours is Half.AWAITING_REPLY and not self._strict):
+        if (
+            stream is None
+            or stream.theirs is not Half.OPEN
+            or (stream.ours is Half.AWAITING_REPLY and not self._strict)
+        ):
             return self._on_stray_data(stream_id, stream, chunk, end)
         if self._metered:
             try:

@@ -26,4 +26,6 @@ _TAIL = (
     "text/javascript,publicprivatemax-age=gzip,deflate,sdchcharset=utf-8charset=iso-8859-1,utf-,*,enq=0."
 )
 
-DICTIONARY: bytes = b"".join(struct.pack(">I", len(word)) + word.encode("ascii") for word in _WORDS) + _TAIL.encode("ascii")
+DICTIONARY: bytes = b"".join(struct.pack(">I", len(word)) + word.encode("ascii") for word in _WORDS) + _TAIL.encode(
+    "ascii"
+)

@@ -42,7 +42,9 @@ _unpack_u32_pair = struct.Struct(">II").unpack_from
 _unpack_syn_stream = struct.Struct(">IIBB").unpack_from
 
 
-def pack_syn_stream(stream_id: int, block: bytes, *, flags: int = 0, associated_to: int = 0, priority: int = 0) -> bytes:
+def pack_syn_stream(
+    stream_id: int, block: bytes, *, flags: int = 0, associated_to: int = 0, priority: int = 0
+) -> bytes:
     word = flags << 24 | 10 + len(block)
     return _SYN_STREAM.pack(_PREFIX | FrameType.SYN_STREAM, word, stream_id, associated_to, priority << 5, 0) + block
 

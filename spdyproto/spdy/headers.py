@@ -100,7 +100,9 @@ def _take_string(block: bytes, position: int) -> tuple[str, int]:
     (length,) = _unpack_u32(block, position)
     position += 4
     if length > len(block) - position:
-        raise HeaderBlockError(f"header block ends within a string: {length} bytes announced, {len(block) - position} left")
+        raise HeaderBlockError(
+            f"header block ends within a string: {length} bytes announced, {len(block) - position} left"
+        )
     return block[position : position + length].decode("latin-1"), position + length
 
 
@@ -155,4 +157,6 @@ class HeaderCodec:
 
     def decode(self, block: Buffer, *, reply: bool) -> list[tuple[str, str]]:
         plain = self._decompressor.inflate(block)
-        return decode_pairs(plain, self._limits, FORBIDDEN_IN_REPLY if reply else FORBIDDEN_IN_REQUEST, strict=self._strict)
+        return decode_pairs(
+            plain, self._limits, FORBIDDEN_IN_REPLY if reply else FORBIDDEN_IN_REQUEST, strict=self._strict
+        )
