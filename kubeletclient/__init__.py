@@ -1,1 +1,149 @@
-"""Run commands in containers straight through a kubelet; the same names, awaited, are in `kubeletclient.aio`."""
+"""Run commands in containers straight through a kubelet; the same names, awaited, are in `kubeletclient.aio`.
+
+::
+
+    from kubeletclient import ClientCertificate, Kubelet
+
+    with Kubelet("https://10.0.0.1:10250", ca="ca.crt", credentials=ClientCertificate("c.crt", "c.key")) as node:
+        done = node.pod("busybox").run(["ls", "/"], container="busybox1", check=True, timeout=30)
+        print(done.stdout.decode())
+
+Names are loaded when they are first used: a program that needs one flavour does not pay for the other.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kubeletclient._policy import CAPTURE, DEVNULL, PIPE
+    from kubeletclient.credentials import BearerToken, ClientCertificate
+    from kubeletclient.errors import (
+        BadRequest,
+        CertificateExpiredError,
+        CertificateNameError,
+        CertificateVerifyError,
+        ClientCertificateRejected,
+        ClientError,
+        CommandFailed,
+        ConnectError,
+        ConnectionLost,
+        ConnectionRefused,
+        CredentialsError,
+        DeadlineExceeded,
+        DialTimeout,
+        Forbidden,
+        HandshakeCutError,
+        InvalidAnswer,
+        KubewireError,
+        NameResolutionError,
+        NotFound,
+        NotTLSError,
+        OutputLimitExceeded,
+        PeerNotResponding,
+        ProcessClosed,
+        ProtocolNotSupported,
+        Redirected,
+        RemoteError,
+        ServerError,
+        StdinClosed,
+        TLSError,
+        TLSTimeout,
+        TooManyRequests,
+        Unauthorized,
+        UnknownAuthorityError,
+        UnverifiedTokenError,
+        UpgradeMissing,
+        UpgradeRefused,
+        UpgradeTimeout,
+    )
+    from kubeletclient.results import Completed
+    from kubeletclient.sync.client import Kubelet, Pod, connect_exec
+    from kubeletclient.sync.process import Process
+    from spdyproto.channels.events import StreamSet
+    from spdyproto.limits import Deadlines, Keepalive, Limits
+
+__all__ = [
+    "CAPTURE",
+    "DEVNULL",
+    "PIPE",
+    "BadRequest",
+    "BearerToken",
+    "CertificateExpiredError",
+    "CertificateNameError",
+    "CertificateVerifyError",
+    "ClientCertificate",
+    "ClientCertificateRejected",
+    "ClientError",
+    "CommandFailed",
+    "Completed",
+    "ConnectError",
+    "ConnectionLost",
+    "ConnectionRefused",
+    "CredentialsError",
+    "DeadlineExceeded",
+    "Deadlines",
+    "DialTimeout",
+    "Forbidden",
+    "HandshakeCutError",
+    "InvalidAnswer",
+    "Keepalive",
+    "Kubelet",
+    "KubewireError",
+    "Limits",
+    "NameResolutionError",
+    "NotFound",
+    "NotTLSError",
+    "OutputLimitExceeded",
+    "PeerNotResponding",
+    "Pod",
+    "Process",
+    "ProcessClosed",
+    "ProtocolNotSupported",
+    "Redirected",
+    "RemoteError",
+    "ServerError",
+    "StdinClosed",
+    "StreamSet",
+    "TLSError",
+    "TLSTimeout",
+    "TooManyRequests",
+    "Unauthorized",
+    "UnknownAuthorityError",
+    "UnverifiedTokenError",
+    "UpgradeMissing",
+    "UpgradeRefused",
+    "UpgradeTimeout",
+    "connect_exec",
+]
+
+_HOMES = {
+    "BearerToken": "kubeletclient.credentials",
+    "CAPTURE": "kubeletclient._policy",
+    "ClientCertificate": "kubeletclient.credentials",
+    "Completed": "kubeletclient.results",
+    "DEVNULL": "kubeletclient._policy",
+    "Deadlines": "spdyproto.limits",
+    "Keepalive": "spdyproto.limits",
+    "Kubelet": "kubeletclient.sync.client",
+    "Limits": "spdyproto.limits",
+    "PIPE": "kubeletclient._policy",
+    "Pod": "kubeletclient.sync.client",
+    "Process": "kubeletclient.sync.process",
+    "StreamSet": "spdyproto.channels.events",
+    "connect_exec": "kubeletclient.sync.client",
+}
+"""Where a name lives; those not listed are errors."""
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module attribute can be anything
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES.get(name, "kubeletclient.errors")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

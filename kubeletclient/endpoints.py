@@ -1,0 +1,137 @@
+"""Where a request goes: checked URLs, request targets, and the form of a URL that may be shown.
+
+Rules of the paths: ``kubernetes: pkg/kubelet/server/server.go`` (``/exec/{namespace}/{pod}/{container}``, and with
+the pod's uid between pod and container) and ``cri-streaming: pkg/streaming/server.go`` (one-time URLs). Option
+values are the exact string ``1``: to a kubelet ``true`` is false.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
+
+from spdyproto.channels.events import StreamSet
+
+__all__ = ["KUBELET_PORT", "Endpoint", "Target", "exec_target", "parse_endpoint", "parse_target"]
+
+KUBELET_PORT: Final = 10250
+"""The kubelet's authenticated port; used when a kubelet's URL names none."""
+
+_SCHEMES: Final = {"https": 443, "http": 80}
+_ONE_TIME: Final = frozenset({"exec", "attach", "portforward"})
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A server: scheme, host (without brackets), port and the path that stands before everything."""
+
+    secure: bool
+    host: str
+    port: int
+    prefix: str = ""
+
+    @property
+    def authority(self) -> str:
+        """``host:port`` as in a URL; the port is left out when it is the scheme's own."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _SCHEMES[self.scheme] else f"{host}:{self.port}"
+
+    @property
+    def scheme(self) -> str:
+        """``"https"`` or ``"http"``."""
+        return "https" if self.secure else "http"
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.authority}{self.prefix}"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One request: the server, the origin-form target, and what errors may show of it."""
+
+    endpoint: Endpoint
+    path: str
+    shown: str
+    route: str
+
+
+def parse_endpoint(url: str, *, default_port: int | None = None) -> Endpoint:
+    """The server that ``url`` names. Raises ValueError, without repeating any secret of it, for what is not one."""
+    parts = _split(url)
+    if parts.query or parts.fragment:
+        raise ValueError("a server's URL has neither query nor fragment: expected https://HOST[:PORT][/PREFIX]")
+    return _endpoint(parts, default_port, parts.path.rstrip("/"))
+
+
+def parse_target(url: str) -> Target:
+    """The request that a complete streaming URL names, e.g. a one-time URL from a container runtime."""
+    parts = _split(url)
+    endpoint = _endpoint(parts, None, "")
+    path = parts.path or "/"
+    shown = str(endpoint) + _without_token(path)
+    return Target(endpoint, f"{path}?{parts.query}" if parts.query else path, shown, "url")
+
+
+def exec_target(
+    endpoint: Endpoint,
+    namespace: str,
+    pod: str,
+    container: str,
+    command: Sequence[str],
+    streams: StreamSet,
+    uid: str | None,
+) -> Target:
+    """A kubelet's exec request. The shown form leaves out the query: arguments may be long, and may be private."""
+    names = [namespace, pod, container] if uid is None else [namespace, pod, uid, container]
+    path = f"{endpoint.prefix}/exec/" + "/".join(quote(_segment(name), safe="") for name in names)
+    options = [("command", word) for word in command]
+    flags = (("input", streams.stdin), ("output", streams.stdout), ("error", streams.stderr), ("tty", streams.tty))
+    options += [(name, "1") for name, wanted in flags if wanted]
+    shown = f"{endpoint.scheme}://{endpoint.authority}{path}"
+    return Target(endpoint, f"{path}?{urlencode(options)}", shown, "kubelet")
+
+
+def _segment(name: str) -> str:
+    if not name or name in {".", ".."} or "/" in name:
+        raise ValueError(f"namespace, pod, container and uid are non-empty names without '/': got {name!r}")
+    return name
+
+
+def _split(url: str) -> SplitResult:
+    if not all("!" <= c <= "~" for c in url):
+        raise ValueError("a URL is visible ASCII only: percent-encode blanks and other characters")
+    parts = urlsplit(url)
+    if parts.scheme not in _SCHEMES or not parts.netloc:
+        raise ValueError("expected a URL of the form https://HOST[:PORT]/... (or http://...)")
+    if "@" in parts.netloc:
+        raise ValueError("a URL must not carry a user name or password: give credentials= instead")
+    return parts
+
+
+def _endpoint(parts: SplitResult, default_port: int | None, prefix: str) -> Endpoint:
+    try:
+        port = parts.port
+    except ValueError:
+        raise ValueError("the port of a URL is a number from 1 to 65535") from None
+    host = unquote(parts.hostname or "")
+    if not host or port == 0:
+        raise ValueError("expected a URL of the form https://HOST[:PORT]/... with a host and a port from 1 to 65535")
+    return Endpoint(parts.scheme == "https", host, port or default_port or _SCHEMES[parts.scheme], prefix)
+
+
+def _without_token(path: str) -> str:
+    """``path`` without a runtime's one-time token, which opens a session for whoever comes first within a minute."""
+    head, _, last = path.rpartition("/")
+    return f"{head}/..." if last and head.rpartition("/")[2] in _ONE_TIME else path
+
+
+def is_address(host: str) -> bool:
+    """Whether ``host`` is a literal IP address, so that no name has to be resolved."""
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True

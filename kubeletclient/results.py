@@ -1,0 +1,113 @@
+"""What a finished command leaves: its result, or the error that says why there is none. Shared by both flavours."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from kubeletclient import errors
+from spdyproto.channels.events import Exited, Lost, StreamSet
+from spdyproto.channels.status import ExitStatus
+from spdyproto.errors import PeerTimeout
+from spdyproto.text import printable
+
+__all__ = ["Completed", "Context", "decoder", "failure_of"]
+
+Text = TypeVar("Text", bytes, str)
+
+_EXIT_STATUS: Final = "the exit status"
+
+
+@dataclass(frozen=True, slots=True)
+class Completed(Generic[Text]):
+    """A command that ran to its end; shaped like ``subprocess.CompletedProcess``.
+
+    ``stdout`` and ``stderr`` are None unless they were captured. ``received`` and ``sent`` count payload bytes by
+    stream name. ``duration`` is in seconds, from the dial to the exit status. ``protocol`` is the negotiated
+    subprotocol.
+    """
+
+    args: Sequence[str]
+    returncode: int
+    stdout: Text | None
+    stderr: Text | None
+    route: str
+    protocol: str
+    received: Mapping[str, int]
+    sent: Mapping[str, int]
+    duration: float
+
+    def check_returncode(self) -> None:
+        """Raise CommandFailed when the exit code is not 0."""
+        if self.returncode:
+            raise errors.CommandFailed(self.returncode, self.args, self.stdout, self.stderr)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What every error of one session says: how it was reached, and what was asked."""
+
+    route: str
+    url: str
+    streams: StreamSet
+
+    def fill(
+        self,
+        error: errors.ClientError,
+        *,
+        received: Mapping[str, int],
+        sent: Mapping[str, int],
+        stdout: bytes | None = None,
+        stderr: bytes | None = None,
+    ) -> errors.ClientError:
+        """Complete ``error`` with where it happened and how far things had come."""
+        error.route = self.route
+        error.url = self.url
+        error.received = {str(kind): count for kind, count in received.items()}
+        error.sent = {str(kind): count for kind, count in sent.items()}
+        error.stdout = stdout
+        error.stderr = stderr
+        return error
+
+
+def failure_of(outcome: Exited | Lost) -> errors.ClientError | None:
+    """The error that this end of a session means, or None when an exit code is known."""
+    if isinstance(outcome, Lost):
+        kind = errors.PeerNotResponding if isinstance(outcome.error, PeerTimeout) else errors.ConnectionLost
+        lost = kind(
+            f"the session was lost: {outcome.error}",
+            hint="how the command ended is unknown, and it may still be running: check before you run it again",
+            owed=(_EXIT_STATUS,),
+        )
+        lost.__cause__ = outcome.error
+        return lost
+    if outcome.status.code is None:
+        return _remote_error(outcome.status)
+    return None
+
+
+def _remote_error(status: ExitStatus) -> errors.RemoteError:
+    message = printable(status.message.strip(), limit=500)
+    if "executable file not found" in message or "no such file or directory" in message:
+        hint = "check the command's name and path inside the container"
+    elif not status.reason:
+        hint = "this protocol version carries no exit codes: a server that speaks v4 tells more"
+    else:
+        hint = "see the server's text; the runtime's log on the node tells more"
+    error = errors.RemoteError(f"the server reports a failure without an exit code: {message or 'no text'}", hint=hint)
+    error.message = message
+    error.reason = printable(status.reason, limit=100)
+    return error
+
+
+def decoder(text: bool, encoding: str | None, errors_: str | None = None) -> tuple[str, str] | None:
+    """The (encoding, error handler) that ``text=``, ``encoding=`` and ``errors=`` ask for, or None for bytes.
+
+    UTF-8 where none is named: containers have no relation to this machine's locale. Raises LookupError for an
+    unknown one.
+    """
+    if not text and encoding is None and errors_ is None:
+        return None
+    return codecs.lookup(encoding or "utf-8").name, errors_ or "strict"
