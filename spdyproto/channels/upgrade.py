@@ -359,7 +359,7 @@ class ClientUpgrade:
 
 
 def _secrets(headers: HeaderList) -> list[str]:
-    """The values that must not come back, longest first; shorter than four characters is a placeholder, not a secret."""
+    """The values that must not come back, longest first; fewer than four characters are a placeholder."""
     values = [value for name, value in headers if name.lower() in _SECRET_HEADERS]
     values += [value.split(" ", 1)[1] for value in values if " " in value]  # the token without its scheme
     return sorted((value for value in values if len(value) >= 4), key=len, reverse=True)
