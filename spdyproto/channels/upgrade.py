@@ -100,7 +100,7 @@ class UpgradeRequest:
                 raise LocalProtocolError(f"header {name} is written by the upgrade itself and cannot be given")
             lines.append((name, value))
         for name, value in lines:
-            _check_line(name, value)
+            _check_line(name, value, spaces=name not in ("Host", PROTOCOL_HEADER))
         try:
             return h11.Request(method=self.method, target=self.target, headers=lines)
         except (h11.LocalProtocolError, UnicodeEncodeError):
@@ -108,9 +108,9 @@ class UpgradeRequest:
         raise LocalProtocolError("the request target does not fit into a request line: percent-encode it")
 
 
-def _check_line(name: str, value: str) -> None:
+def _check_line(name: str, value: str, *, spaces: bool) -> None:
     # h11 lets control characters through, which Go's server answers with a 400 that names no header.
-    if value.isprintable():
+    if value.isprintable() and (spaces or (value and " " not in value)):
         try:
             h11.Request(method="GET", target="/", headers=[(name, value)], http_version="1.0")  # 1.0 needs no Host
             return
