@@ -1,16 +1,17 @@
 """The remote-command session: exec and attach over SPDY, for the client and for the server.
 
-Theory of operation. The client opens a stream for each thing it asked for, each marked by its ``streamtype`` header, and
-may send nothing on them before the server's SYN_REPLY (a Go server drops data that comes earlier, in silence). All
-SYN_STREAMs leave together: replies come in one round trip, and nothing in the protocol orders one behind another's reply.
-When every reply is there the session is *ready*; stdin flows, outputs come, and at the end the error stream tells how the
-command ended.
+Theory of operation. The client opens a stream for each thing it asked for, each marked by its ``streamtype`` header,
+and may send nothing on them before the server's SYN_REPLY (a Go server drops data that comes earlier, in silence). All
+SYN_STREAMs leave together: replies come in one round trip, and nothing in the protocol orders one behind another's
+reply. When every reply is there the session is *ready*; stdin flows, outputs come, and at the end the error stream
+tells how the command ended.
 
-What proves completion is the heart of it. With v4 (and v5, which over SPDY is v4): a status was received and every output
-ended. Before v4 the error stream holds text, and only on failure, so the proof is that all streams ended with the error
-stream empty. Streams end by FIN, by RST_STREAM(CANCEL), which is how Go's server ends most of them, and under v4 also by
-GOAWAY, which a server sends after the last byte. The mere end of the connection ends no output: a proxy or a dying
-kubelet looks the same. Whatever is missing then is named in ``Lost``; nothing is ever a success without the proof.
+What proves completion is the heart of it. With v4 (and v5, which over SPDY is v4): a status was received and every
+output ended. Before v4 the error stream holds text, and only on failure, so the proof is that all streams ended with
+the error stream empty. Streams end by FIN, by RST_STREAM(CANCEL), which is how Go's server ends most of them, and
+under v4 also by GOAWAY, which a server sends after the last byte. The mere end of the connection ends no output: a
+proxy or a dying kubelet looks the same. Whatever is missing then is named in ``Lost``; nothing is ever a success
+without the proof.
 
 Sources: ``cri-streaming: pkg/streaming/remotecommand/httpstream.go``, ``client-go: tools/remotecommand/{v2,v4}.go``.
 """
@@ -62,8 +63,8 @@ _KINDS = {kind.value: kind for kind in StreamKind}
 class ClientSession(SessionBase):
     """The client's end. Feed it bytes and time, write stdin, and wait for ``outcome``.
 
-    ``outcome`` is set exactly once, together with the last event: ``Exited`` with the proof of completion, else ``Lost``.
-    After it (and after ``close``) nothing more is reported and nothing can be written.
+    ``outcome`` is set exactly once, together with the last event: ``Exited`` with the proof of completion, else
+    ``Lost``. After it (and after ``close``) nothing more is reported and nothing can be written.
     """
 
     def __init__(
@@ -230,9 +231,8 @@ class ClientSession(SessionBase):
             events.append(self.outcome)
         elif self._error_ended:
             self._arm(self._deadlines.drain, now)
-        elif not self._open_outputs and (self.streams.stdout or self.streams.stderr):
-            if self._deadline is None:
-                self._arm(self._deadlines.status, now)
+        elif not self._open_outputs and (self.streams.stdout or self.streams.stderr) and self._deadline is None:
+            self._arm(self._deadlines.status, now)
 
     def _take_status(self, events: list[SessionEvent]) -> bool:
         """Decodes the error stream that has ended; False, with the session lost, if it holds no status."""
@@ -293,7 +293,8 @@ class ClientSession(SessionBase):
     # -- sending -----------------------------------------------------------------------------------------------------
 
     def write_stdin(self, data: Buffer) -> None:
-        """Queues bytes for the command; ``data`` must not change until ``data_to_send`` handed it out and it was written.
+        """Queues bytes for the command; ``data`` must not change until ``data_to_send`` handed it out and it was
+        written.
 
         Raises ``LocalProtocolError`` before ``Ready`` or without stdin, ``StreamClosedError`` once ``stdin_open`` is
         False, ``OutputLimitExceeded`` when too much is queued.
@@ -365,7 +366,8 @@ class ServerSession(SessionBase):
         """True once the client is gone."""
 
     def start(self, now: float) -> None:
-        """Starts the clock of the streams that the client owes. The server sends nothing before the client's first frame."""
+        """Starts the clock of the streams that the client owes. The server sends nothing before the client's first
+        frame."""
         self._engine.start(now)
         seconds = self._deadlines.streams
         self._deadline = None if seconds is None else now + seconds

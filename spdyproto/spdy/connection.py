@@ -1,50 +1,41 @@
 """A SPDY/3.1 connection without I/O: bytes and time in, events and segments out, for either role.
 
-Theory of operation. ``receive_data`` cuts the buffer into frames (``parser``), asks the one table of ``states`` whether the
-peer may do what it did, and appends events; it never raises for the peer's faults. A violation of the connection ends the
-list with ``ConnectionTerminated`` after all good events of the same buffer; a GOAWAY that tells the peer is then queued.
-A violation on one stream resets that stream (strict) or is dropped, as ``moby/spdystream: connection.go`` does (kubernetes).
+Theory of operation. ``receive_data`` cuts the buffer into frames (``parser``), asks the one table of ``states``
+whether the peer may do what it did, and appends events; it never raises for the peer's faults. A violation of the
+connection ends the list with ``ConnectionTerminated`` after all good events of the same buffer; a GOAWAY that tells
+the peer is then queued. A violation on one stream resets that stream (strict) or is dropped, as ``moby/spdystream:
+connection.go`` does (kubernetes).
 
-``send_*`` methods check first and change after: a ``LocalProtocolError`` leaves everything as it was. What they queue leaves
-by ``data_to_send`` in order; header blocks are compressed when they are queued, since the peers share one zlib stream. A
-payload is kept as a view of the caller's buffer until it is handed out.
+``send_*`` methods check first and change after: a ``LocalProtocolError`` leaves everything as it was. What they queue
+leaves by ``data_to_send`` in order; header blocks are compressed when they are queued, since the peers share one zlib
+stream. A payload is kept as a view of the caller's buffer until it is handed out.
 
 Flow control is a policy (``flow``), keepalive a timer: time enters as ``now`` and leaves as ``next_deadline``.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from typing import NoReturn
+from collections.abc import Callable
 
 from spdyproto.errors import (
     EngineTerminated,
     FlowControlError,
     FramingError,
-    LimitExceeded,
-    LocalProtocolError,
-    OutputLimitExceeded,
     PeerClosed,
     PeerTimeout,
-    ProtocolError,
     RemoteProtocolError,
-    StreamClosedError,
-    StreamIdsExhausted,
 )
-from spdyproto.limits import Keepalive, Limits
+from spdyproto.keepalive import Verdict
 from spdyproto.spdy import frames
+from spdyproto.spdy._sending import SendingHalf
 from spdyproto.spdy.constants import (
     FLAG_FIN,
     FLAG_UNIDIRECTIONAL,
-    MAX_PING_ID,
-    MAX_STREAM_ID,
     FrameType,
-    GoAwayStatus,
     RstStatus,
     SettingId,
 )
 from spdyproto.spdy.events import (
-    ConnectionTerminated,
     DataReceived,
     Event,
     GoAwayReceived,
@@ -57,113 +48,24 @@ from spdyproto.spdy.events import (
     StreamReset,
     WindowUpdated,
 )
-from spdyproto.spdy.flow import FlowPolicy, Unmetered
-from spdyproto.spdy.headers import HeaderCodec
-from spdyproto.spdy.parser import FrameParser
 from spdyproto.spdy.states import TRANSITIONS, Act, Half, initial_halves
-from spdyproto.spdy.streams import ClosedBy, Stream, StreamTable, StreamView
-from spdyproto.types import Buffer, HeaderList, Policy, Role, Tracer
-
-_SMALL = 1024
-"""Below this a payload is copied behind its header: one segment is cheaper than two."""
+from spdyproto.spdy.streams import ClosedBy, Stream
+from spdyproto.types import Buffer
 
 
-class SpdyConnection:
+class SpdyConnection(SendingHalf):
     """One connection, either role. Not thread-safe: the driver serialises the calls."""
-
-    def __init__(
-        self,
-        role: Role,
-        *,
-        policy: Policy = Policy.KUBERNETES,
-        limits: Limits | None = None,
-        flow: FlowPolicy | None = None,
-        keepalive: Keepalive | None = None,
-        tracer: Tracer | None = None,
-    ) -> None:
-        self.role = role
-        self._strict = policy is Policy.STRICT
-        self._limits = limits or Limits()
-        self._flow: FlowPolicy = flow or Unmetered()
-        self._metered = self._flow.metered
-        self._keepalive = keepalive
-        self._tracer = tracer
-        self._codec = HeaderCodec(self._limits, policy)
-        self._parser = FrameParser(self._limits)
-        self._table = StreamTable(self._limits.closed_streams)
-        self._live = self._table.live
-        self._next_id = 1 if role is Role.CLIENT else 2
-        self._next_ping = self._next_id
-        self._out: list[Buffer] = []
-        self._queued = 0
-        self._blocked = 0
-        self._chores = 0
-        self._events: list[Event] = []
-        self._terminated = False
-        self._eof = False
-        self._goaway_sent = False
-        self._goaway_received = False
-        self._now = 0.0
-        self._heard: float | None = None
-        self._next_ping_at: float | None = None
-        self._pings: dict[int, float] = {}
-        self._handlers = {
-            FrameType.SYN_STREAM: self._on_syn_stream,
-            FrameType.SYN_REPLY: self._on_syn_reply,
-            FrameType.RST_STREAM: self._on_rst_stream,
-            FrameType.SETTINGS: self._on_settings,
-            FrameType.PING: self._on_ping,
-            FrameType.GOAWAY: self._on_goaway,
-            FrameType.HEADERS: self._on_headers,
-            FrameType.WINDOW_UPDATE: self._on_window_update,
-        }
-        initial, session = self._flow.greeting()
-        if initial is not None:
-            self.send_settings([(SettingId.INITIAL_WINDOW_SIZE, initial, 0)])
-        if session:
-            self._queue(frames.pack_window_update(0, session))
-
-    # -- what the connection is like ---------------------------------------------------------------------------------
-
-    @property
-    def terminated(self) -> bool:
-        """True once ``ConnectionTerminated`` was reported: nothing can be sent or received any more."""
-        return self._terminated
-
-    @property
-    def pending_bytes(self) -> int:
-        """Bytes accepted and not yet handed out, those that wait for a window included."""
-        return self._queued + self._blocked
-
-    @property
-    def open_streams(self) -> int:
-        """Streams that neither end has finished."""
-        return len(self._live)
-
-    @property
-    def within_frame(self) -> bool:
-        """True when what was received ends within a frame."""
-        return self._parser.in_frame
-
-    def stream(self, stream_id: int) -> StreamView | ClosedBy | None:
-        """A snapshot of a live stream, how a remembered one ended, or None for one that is unknown."""
-        live = self._live.get(stream_id)
-        if live is None:
-            return self._table.closed.get(stream_id)
-        return StreamView(stream_id, live.ours, live.theirs, live.opened_by_us, live.priority, live.received, live.sent)
 
     # -- time --------------------------------------------------------------------------------------------------------
 
     def start(self, now: float) -> None:
         """Starts the keepalive's clock. Without keepalive it does nothing."""
         self._now = now
-        if self._keepalive is not None and self._next_ping_at is None:
-            self._heard = now
-            self._next_ping_at = now + self._keepalive.period
+        self._clock.start(now)
 
     def next_deadline(self) -> float | None:
         """When ``handle_timeout`` wants to be called next, in the clock of ``now``; None for never."""
-        return None if self._terminated else self._next_ping_at
+        return None if self._terminated else self._clock.deadline
 
     def handle_timeout(self, now: float, *, output_blocked: bool = False) -> list[Event]:
         """Sends a PING that is due, or ends the connection when the peer did not answer one in time.
@@ -172,32 +74,19 @@ class SpdyConnection:
         may be waiting for an application that reads nothing), so the deadline starts anew.
         """
         self._now = now
-        due, policy = self._next_ping_at, self._keepalive
-        if self._terminated or due is None or policy is None or now < due:
-            return []
-        if not self._pings:
-            self.ping(now)
-            self._heard = now
-            self._next_ping_at = now + min(policy.period, policy.deadline)
-            return []
-        if output_blocked:
-            self._heard = now
-        silent = now - (self._heard if self._heard is not None else now)
-        if silent >= policy.deadline:
-            self._fail(
-                PeerTimeout(
-                    f"no answer to a PING and no other byte for {silent:.1f} s (deadline {policy.deadline:g} s): "
-                    "the peer or the network between is gone"
-                )
-            )
-            return self._take_events()
-        self._next_ping_at = now + min(policy.period, policy.deadline - silent)
-        return []
+        if not self._terminated:
+            verdict = self._clock.check(now, waiting=bool(self._pings), silence_proves_nothing=output_blocked)
+            if verdict is Verdict.PING:
+                self.ping(now)
+            elif verdict is Verdict.DEAD:
+                self._fail(PeerTimeout(self._clock.obituary(now)))
+        return self._take_events()
 
     # -- receiving ---------------------------------------------------------------------------------------------------
 
     def receive_data(self, data: Buffer, now: float) -> list[Event]:
-        """Bytes from the transport. Never raises for what the peer did; raises ``EngineTerminated`` after ``receive_eof``.
+        """Bytes from the transport. Never raises for what the peer did; raises ``EngineTerminated`` after
+        ``receive_eof``.
 
         ``DataReceived.data`` are views of ``data``: they live until the caller reuses that buffer. After the connection
         was terminated, bytes are ignored.
@@ -206,7 +95,7 @@ class SpdyConnection:
             raise EngineTerminated("data after the end of the transport")
         if self._terminated:
             return []
-        self._now = self._heard = now
+        self._now = self._clock.heard = now
         try:
             self._parser.feed(data, self)
         except RemoteProtocolError as error:
@@ -229,27 +118,10 @@ class SpdyConnection:
             self._end(None)
         return self._take_events()
 
-    def _take_events(self) -> list[Event]:
-        events, self._events = self._events, []
-        return events
-
-    def _fail(self, error: RemoteProtocolError) -> None:
-        """Ends the connection for the peer's fault and tells it."""
-        if not self._goaway_sent:
-            self._goaway_sent = True
-            self._queue(frames.pack_goaway(self._table.highest_received, error.code))
-        self._end(error)
-
-    def _end(self, error: ProtocolError | None) -> None:
-        self._terminated = True
-        for stream in self._live.values():
-            stream.blocked = None
-        self._blocked = 0
-        self._events.append(ConnectionTerminated(error))
-
     # -- frames of the peer (called by the parser) -------------------------------------------------------------------
 
     def on_data(self, stream_id: int, chunk: memoryview, fin: bool, end: bool) -> bool | None:
+        """For the parser: a piece of a data frame."""
         stream = self._live.get(stream_id)
         if (
             stream is None
@@ -299,12 +171,13 @@ class SpdyConnection:
         return self._terminated
 
     def on_control(self, kind: int, flags: int, payload: memoryview) -> bool | None:
-        handler = self._handlers.get(kind)  # type: ignore[call-overload]  # an int that is no FrameType is what we look for
+        """For the parser: a whole control frame."""
+        handler = _HANDLERS.get(kind)
         if handler is None:
             if not self._strict:
                 raise FramingError(f"control frame of unknown type {kind}")
             return None
-        handler(flags, payload)
+        handler(self, flags, payload)
         return self._terminated
 
     def _on_syn_stream(self, flags: int, payload: memoryview) -> None:
@@ -359,7 +232,8 @@ class SpdyConnection:
             self._peer_fin(stream, fin)
 
     def _peer_acts(self, stream_id: int, act: Act) -> Stream | None:
-        """The stream, moved on, if the peer may do this on it; else the peer is answered by the policy and None returned."""
+        """The stream, moved on, if the peer may do this on it; else the peer is answered by the policy and None
+        returned."""
         stream = self._live.get(stream_id)
         if stream is None:
             if self._strict:
@@ -397,7 +271,7 @@ class SpdyConnection:
                     self._flow.initial_window(value)
                 seen.add(key)
         self._events.append(SettingsReceived(entries, clear))
-        self._release_all()
+        self._release(self._live.values())
 
     def _on_ping(self, flags: int, payload: memoryview) -> None:
         ping_id = frames.unpack_ping(payload, flags)
@@ -437,9 +311,9 @@ class SpdyConnection:
             return
         self._events.append(WindowUpdated(stream_id, delta))
         if stream_id == 0:
-            self._release_all()
+            self._release(self._live.values())
         elif stream_id in self._live:
-            self._release(self._live[stream_id])
+            self._release([self._live[stream_id]])
 
     def _on_flow_error(self, error: FlowControlError) -> bool:
         stream = self._live.get(error.stream_id) if error.stream_id is not None else None
@@ -449,258 +323,15 @@ class SpdyConnection:
             self._reset(stream, RstStatus.FLOW_CONTROL_ERROR)
         return self._terminated
 
-    # -- sending -----------------------------------------------------------------------------------------------------
 
-    def open_stream(
-        self,
-        headers: HeaderList,
-        *,
-        fin: bool = False,
-        unidirectional: bool = False,
-        priority: int = 0,
-        associated_to: int = 0,
-    ) -> int:
-        """Queues SYN_STREAM and returns the stream's id. Priority 0 is the highest of 8."""
-        self._require_alive()
-        if self._goaway_received or self._goaway_sent:
-            raise LocalProtocolError("no stream can be opened after GOAWAY: open a new connection")
-        if self._next_id > MAX_STREAM_ID:
-            raise StreamIdsExhausted("all stream ids of this connection are used: open a new connection")
-        if not 0 <= priority <= 7:
-            raise LocalProtocolError(f"priority {priority}; 0 (highest) to 7 expected")
-        if len(self._live) >= self._limits.streams:
-            raise LocalProtocolError(f"{len(self._live)} streams are open; the limit is {self._limits.streams}")
-        self._room_for(self._limits.control_frame if self._queued else 0)
-        stream_id = self._next_id
-        block = self._codec.encode(headers, reply=False)
-        self._next_id += 2
-        ours, theirs = initial_halves(fin=fin, unidirectional=unidirectional)
-        self._add(Stream(stream_id, ours, theirs, opened_by_us=True, priority=priority))
-        flags = (FLAG_FIN if fin else 0) | (FLAG_UNIDIRECTIONAL if unidirectional else 0)
-        self._trace("out", "SYN_STREAM", stream_id, headers, flags)
-        self._queue(
-            frames.pack_syn_stream(stream_id, block, flags=flags, associated_to=associated_to, priority=priority)
-        )
-        self._forget_if_over(self._live[stream_id])
-        return stream_id
-
-    def accept_stream(self, stream_id: int, headers: HeaderList = (), *, fin: bool = False) -> None:
-        """Queues SYN_REPLY for a stream of the peer. Kubernetes' servers send it without headers."""
-        stream = self._may(stream_id, Act.REPLY)
-        block = self._codec.encode(headers, reply=True)
-        stream.ours = Half.OPEN
-        self._trace("out", "SYN_REPLY", stream_id, headers, fin)
-        self._queue(frames.pack_syn_reply(stream_id, block, flags=FLAG_FIN if fin else 0))
-        self._we_fin(stream, fin)
-
-    def refuse_stream(self, stream_id: int, status: RstStatus = RstStatus.REFUSED_STREAM) -> None:
-        """Resets a stream of the peer that was not accepted."""
-        if self._may(stream_id, Act.RESET).ours is not Half.AWAITING_REPLY:
-            raise LocalProtocolError(f"stream {stream_id} was accepted: reset_stream ends it")
-        self.reset_stream(stream_id, status)
-
-    def send_headers(self, stream_id: int, headers: HeaderList, *, fin: bool = False) -> None:
-        """Queues HEADERS. Never for a Go peer: nothing there takes them, and one of its workers stops for good."""
-        stream = self._may(stream_id, Act.HEADERS)
-        if stream.blocked:
-            raise LocalProtocolError(f"stream {stream_id} has data waiting for its window; HEADERS would overtake it")
-        block = self._codec.encode(headers, reply=True)
-        self._trace("out", "HEADERS", stream_id, headers, fin)
-        self._queue(frames.pack_headers(stream_id, block, flags=FLAG_FIN if fin else 0))
-        self._we_fin(stream, fin)
-
-    def send_data(self, stream_id: int, data: Buffer, *, fin: bool = False) -> None:
-        """Queues payload, split into frames of ``Limits.data_frame_out``. ``data`` must not change until it has left.
-
-        Raises ``StreamClosedError`` when this half is over, ``OutputLimitExceeded`` when too much is queued already.
-        """
-        stream = self._may(stream_id, Act.DATA)
-        view = memoryview(data).cast("B")
-        size = len(view)
-        self._room_for(size)
-        stream.sent += size
-        if fin:
-            stream.ours = Half.ENDED
-        if self._metered:
-            if stream.blocked is None:
-                stream.blocked = deque()
-            stream.blocked.append((view, fin))
-            self._blocked += size
-            self._release(stream)
-        else:
-            self._queue_data(stream_id, view, fin)
-            if fin:
-                self._forget_if_over(stream)
-
-    def end_stream(self, stream_id: int) -> None:
-        """Half-close: an empty DATA with FIN. The peer may go on sending."""
-        self.send_data(stream_id, b"", fin=True)
-
-    def reset_stream(self, stream_id: int, status: RstStatus = RstStatus.CANCEL) -> None:
-        """Ends both halves at once. A Go peer wedges on a reset of a stream it has not replied to yet."""
-        stream = self._may(stream_id, Act.RESET)
-        self._drop(stream, ClosedBy.OUR_RESET)
-        self._trace("out", "RST_STREAM", stream_id, int(status))
-        self._queue(frames.pack_rst_stream(stream_id, status))
-
-    def ping(self, now: float) -> int:
-        """Queues a PING and returns its id; ``PingAcknowledged`` reports the echo."""
-        self._require_alive()
-        ping_id = self._next_ping
-        self._next_ping = ping_id + 2 if ping_id + 2 <= MAX_PING_ID else 2 - ping_id % 2
-        self._pings[ping_id] = now
-        self._trace("out", "PING", ping_id)
-        self._queue(frames.pack_ping(ping_id))
-        return ping_id
-
-    def send_settings(self, entries: list[tuple[int, int, int]], *, clear: bool = False) -> None:
-        """Queues SETTINGS; ``entries`` as (id, value, flags)."""
-        self._require_alive()
-        self._trace("out", "SETTINGS", entries, clear)
-        self._queue(frames.pack_settings(entries, clear=clear))
-
-    def go_away(self, status: GoAwayStatus = GoAwayStatus.OK) -> None:
-        """Queues GOAWAY, once. A Kubernetes peer reads nothing after it: every byte of data must be queued before."""
-        self._require_alive()
-        if not self._goaway_sent:
-            self._goaway_sent = True
-            self._trace("out", "GOAWAY", self._table.highest_received, int(status))
-            self._queue(frames.pack_goaway(self._table.highest_received, status))
-
-    def acknowledge(self, stream_id: int, size: int) -> None:
-        """The application has taken ``size`` received bytes: opens the windows again. Nothing happens without windows."""
-        if self._metered and not self._terminated:
-            self._credit_back(stream_id, size)
-
-    def data_to_send(self) -> list[Buffer]:
-        """All segments that may leave now, in order and unjoined; the caller owns them."""
-        out, self._out = self._out, []
-        self._queued = 0
-        self._chores = 0
-        return out
-
-    # -- helpers -----------------------------------------------------------------------------------------------------
-
-    def _require_alive(self) -> None:
-        if self._terminated:
-            raise EngineTerminated("the connection is over")
-
-    def _may(self, stream_id: int, act: Act) -> Stream:
-        """The stream, if we may do this on it; raises before anything changes."""
-        self._require_alive()
-        stream = self._live.get(stream_id)
-        if stream is None:
-            how = self._table.closed.get(stream_id)
-            raise StreamClosedError(
-                f"{act.value} on stream {stream_id}, which " + (f"is over ({how.value})" if how else "does not exist"),
-                stream_id=stream_id,
-            )
-        after = TRANSITIONS[stream.ours, act]
-        if isinstance(after, RstStatus):
-            self._forbid(stream, act)
-        return stream
-
-    def _forbid(self, stream: Stream, act: Act) -> NoReturn:
-        where = f"{act.value} on stream {stream.stream_id}, whose state on this side is {stream.ours.value!r}"
-        raise StreamClosedError(where, stream_id=stream.stream_id)
-
-    def _room_for(self, size: int) -> None:
-        if self._queued + self._blocked + size > self._limits.queued_bytes:
-            raise OutputLimitExceeded(
-                f"{self.pending_bytes} bytes are queued and {size} more would pass the limit of "
-                f"{self._limits.queued_bytes}: send what is queued first"
-            )
-
-    def _we_fin(self, stream: Stream, fin: bool) -> None:
-        if fin:
-            stream.ours = Half.ENDED
-            self._forget_if_over(stream)
-
-    def _add(self, stream: Stream) -> None:
-        self._table.add(stream)
-        if self._metered:
-            self._flow.open(stream.stream_id)
-
-    def _forget_if_over(self, stream: Stream) -> None:
-        if stream.over:
-            self._drop(stream, ClosedBy.BOTH_ENDED)
-
-    def _drop(self, stream: Stream, how: ClosedBy) -> None:
-        if stream.blocked:
-            self._blocked -= sum(len(view) for view, _ in stream.blocked)
-            stream.blocked = None
-        self._table.remove(stream.stream_id, how)
-        if self._metered:
-            self._flow.close(stream.stream_id)
-
-    def _reset(self, stream: Stream, status: RstStatus) -> None:
-        """Ends a stream for the peer's fault."""
-        self._drop(stream, ClosedBy.OUR_RESET)
-        self._chore(frames.pack_rst_stream(stream.stream_id, status))
-        self._events.append(StreamReset(stream.stream_id, status, False))
-
-    def _chore(self, frame: bytes) -> None:
-        """Queues an answer that the peer caused; too many that it does not let us send end the connection."""
-        self._chores += 1
-        if self._chores > self._limits.queued_chores:
-            limit = self._limits.queued_chores
-            self._fail(LimitExceeded(f"the peer caused more than {limit} answers (pings, resets) without reading them"))
-            return
-        self._queue(frame)
-
-    def _credit_back(self, stream_id: int, size: int) -> None:
-        for target, delta in self._flow.acknowledge(stream_id, size):
-            self._queue(frames.pack_window_update(target, delta))
-
-    def _release_all(self) -> None:
-        if self._blocked or self._metered:
-            for stream in sorted(self._live.values(), key=lambda s: (s.priority, s.stream_id)):
-                self._release(stream)
-
-    def _release(self, stream: Stream) -> None:
-        """Moves what the windows allow from the stream's waiting data to the output."""
-        waiting = stream.blocked
-        while waiting:
-            view, fin = waiting[0]
-            size = min(len(view), self._flow.sendable(stream.stream_id))
-            if size < len(view):
-                if size:
-                    waiting[0] = (view[size:], fin)
-                    self._send_released(stream, view[:size], False)
-                return
-            waiting.popleft()
-            self._send_released(stream, view, fin)
-        if stream.stream_id in self._live:
-            self._forget_if_over(stream)
-
-    def _send_released(self, stream: Stream, view: memoryview, fin: bool) -> None:
-        self._flow.sent(stream.stream_id, len(view))
-        self._blocked -= len(view)
-        self._queue_data(stream.stream_id, view, fin)
-
-    def _queue_data(self, stream_id: int, view: memoryview, fin: bool) -> None:
-        if self._tracer is not None:
-            self._tracer("out", ("DATA", stream_id, len(view), fin))
-        size = len(view)
-        if size <= _SMALL:
-            self._queue(frames.pack_data_header(stream_id, fin << 24 | size) + bytes(view))
-            return
-        largest = self._limits.data_frame_out
-        out = self._out
-        start = 0
-        while size - start > largest:
-            out.append(frames.pack_data_header(stream_id, largest))
-            out.append(view[start : start + largest])
-            start += largest
-            self._queued += 8
-        out.append(frames.pack_data_header(stream_id, fin << 24 | size - start))
-        out.append(view[start:] if start else view)
-        self._queued += 8 + size
-
-    def _queue(self, frame: bytes) -> None:
-        self._out.append(frame)
-        self._queued += len(frame)
-
-    def _trace(self, direction: str, *frame: object) -> None:
-        if self._tracer is not None:
-            self._tracer(direction, frame)
+_HANDLERS: dict[int, Callable[[SpdyConnection, int, memoryview], None]] = {
+    FrameType.SYN_STREAM: SpdyConnection._on_syn_stream,
+    FrameType.SYN_REPLY: SpdyConnection._on_syn_reply,
+    FrameType.RST_STREAM: SpdyConnection._on_rst_stream,
+    FrameType.SETTINGS: SpdyConnection._on_settings,
+    FrameType.PING: SpdyConnection._on_ping,
+    FrameType.GOAWAY: SpdyConnection._on_goaway,
+    FrameType.HEADERS: SpdyConnection._on_headers,
+    FrameType.WINDOW_UPDATE: SpdyConnection._on_window_update,
+}
+"""One table for all connections: a table of bound methods would cost each of them a kilobyte."""

@@ -1,4 +1,5 @@
-"""Numbers of SPDY/3.1: frame types, flags and codes (draft 3.1 sections 2.2, 2.6; ``moby/spdystream: spdy/types.go``)."""
+"""Numbers of SPDY/3.1: frame types, flags and codes (draft 3.1 sections 2.2, 2.6; ``moby/spdystream:
+spdy/types.go``)."""
 
 from __future__ import annotations
 
@@ -16,6 +17,8 @@ MAX_WINDOW = (1 << 31) - 1
 
 
 class FrameType(enum.IntEnum):
+    """Control frames. 5 (NOOP) and 10 (CREDENTIAL) are gone from 3.1 or unused, and no peer implements them."""
+
     SYN_STREAM = 1
     SYN_REPLY = 2
     RST_STREAM = 3
@@ -27,6 +30,8 @@ class FrameType(enum.IntEnum):
 
 
 class Flag(enum.IntFlag):
+    """Flags of SYN_STREAM; FIN also on SYN_REPLY, HEADERS and DATA."""
+
     NONE = 0
     FIN = 0x01
     UNIDIRECTIONAL = 0x02
@@ -62,6 +67,8 @@ class GoAwayStatus(enum.IntEnum):
 
 
 class SettingId(enum.IntEnum):
+    """What SETTINGS may carry (SPDY/3.1 section 2.6.4)."""
+
     UPLOAD_BANDWIDTH = 1
     DOWNLOAD_BANDWIDTH = 2
     ROUND_TRIP_TIME = 3
@@ -73,6 +80,8 @@ class SettingId(enum.IntEnum):
 
 
 class SettingFlag(enum.IntFlag):
+    """Flags of one entry of SETTINGS."""
+
     NONE = 0
     PERSIST_VALUE = 1
     PERSISTED = 2

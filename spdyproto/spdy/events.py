@@ -1,4 +1,5 @@
-"""What a SPDY connection reports. Slotted, compared by value, and deliberately not frozen (frozen ones cost twice as much)."""
+"""What a SPDY connection reports. Slotted, compared by value, and deliberately not frozen (frozen ones cost twice as
+much)."""
 
 from __future__ import annotations
 
@@ -31,6 +32,8 @@ class StreamAccepted:
 
 @dataclass(slots=True)
 class HeadersReceived:
+    """More headers of an open stream. Kubernetes never sends them."""
+
     stream_id: int
     headers: list[tuple[str, str]]
     fin: bool = False
@@ -38,7 +41,8 @@ class HeadersReceived:
 
 @dataclass(slots=True)
 class DataReceived:
-    """A piece of payload as it arrived; not a whole frame. ``data`` is a view that lives until the next ``receive_data``.
+    """A piece of payload as it arrived; not a whole frame. ``data`` is a view that lives until the next
+    ``receive_data``.
 
     ``fin`` is set on the piece after which the peer sends nothing more on this stream; that piece may be empty.
     """

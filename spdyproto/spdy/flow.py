@@ -1,10 +1,12 @@
 """Flow control as a policy: none, as Kubernetes' peers have it, or the windows of SPDY/3.1 as written.
 
 spdystream neither sends WINDOW_UPDATE nor honours it (``moby/spdystream: connection.go``): an end that waits for credit
-hangs, and one that enforces windows resets a healthy peer. ``Unmetered`` is therefore the default. ``Windowed`` is draft
-3.1 section 2.6.8: a window for each stream and one for the session (stream id 0), 64 KiB each unless changed, the former
-by SETTINGS, the latter only by WINDOW_UPDATE.
+hangs, and one that enforces windows resets a healthy peer. ``Unmetered`` is therefore the default. ``Windowed`` is
+draft 3.1 section 2.6.8: a window for each stream and one for the session (stream id 0), 64 KiB each unless changed, the
+former by SETTINGS, the latter only by WINDOW_UPDATE.
 """
+
+# ruff: noqa: D102  # the methods are documented once, on FlowPolicy
 
 from __future__ import annotations
 
@@ -22,14 +24,17 @@ class FlowPolicy(Protocol):
     def greeting(self) -> tuple[int | None, int]:
         """(INITIAL_WINDOW_SIZE to announce or None, session window to add) at the start of the connection."""
 
-    def open(self, stream_id: int) -> None: ...
+    def open(self, stream_id: int) -> None:
+        """A stream begins: its windows are full."""
 
-    def close(self, stream_id: int) -> None: ...
+    def close(self, stream_id: int) -> None:
+        """A stream is over."""
 
     def sendable(self, stream_id: int) -> int:
         """How many bytes may be sent on the stream now."""
 
-    def sent(self, stream_id: int, size: int) -> None: ...
+    def sent(self, stream_id: int, size: int) -> None:
+        """Charges outgoing bytes, which ``sendable`` allowed."""
 
     def received(self, stream_id: int, size: int) -> None:
         """Charges incoming bytes. Raises ``FlowControlError`` (with the stream id, or None for the session)."""
@@ -78,7 +83,8 @@ class Unmetered:
 
 
 class Windowed:
-    """SPDY/3.1's windows. An update is sent when half a window was taken, so that updates stay rare and the sender busy."""
+    """SPDY/3.1's windows. An update is sent when half a window was taken, so that updates stay rare and the sender
+    busy."""
 
     metered = True
 

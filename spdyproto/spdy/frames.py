@@ -1,8 +1,9 @@
-"""Frames as functions over precompiled structs (draft 3.1 section 2.2 and 2.6; ``moby/spdystream: spdy/{read,write}.go``).
+"""Frames as functions over precompiled structs (draft 3.1 section 2.2 and 2.6; ``moby/spdystream:
+spdy/{read,write}.go``).
 
-``pack_*`` give whole frames as one ``bytes``: a Go peer inflates through a bounded reader and may give up when the end of
-a header block arrives in a later read, so every control frame must leave in one piece. ``unpack_*`` take the payload of a
-control frame and raise ``FramingError`` or ``LimitExceeded``.
+``pack_*`` give whole frames as one ``bytes``: a Go peer inflates through a bounded reader and may give up when the
+end of a header block arrives in a later read, so every control frame must leave in one piece. ``unpack_*`` take the
+payload of a control frame and raise ``FramingError`` or ``LimitExceeded``.
 """
 
 from __future__ import annotations
@@ -45,31 +46,38 @@ _unpack_syn_stream = struct.Struct(">IIBB").unpack_from
 def pack_syn_stream(
     stream_id: int, block: bytes, *, flags: int = 0, associated_to: int = 0, priority: int = 0
 ) -> bytes:
+    """A SYN_STREAM; ``block`` is compressed, ``priority`` 0 (highest) to 7."""
     word = flags << 24 | 10 + len(block)
     return _SYN_STREAM.pack(_PREFIX | FrameType.SYN_STREAM, word, stream_id, associated_to, priority << 5, 0) + block
 
 
 def pack_syn_reply(stream_id: int, block: bytes, *, flags: int = 0) -> bytes:
+    """A SYN_REPLY; ``block`` is compressed."""
     return _SYN_REPLY.pack(_PREFIX | FrameType.SYN_REPLY, flags << 24 | 4 + len(block), stream_id) + block
 
 
 def pack_headers(stream_id: int, block: bytes, *, flags: int = 0) -> bytes:
+    """A HEADERS frame; ``block`` is compressed."""
     return _SYN_REPLY.pack(_PREFIX | FrameType.HEADERS, flags << 24 | 4 + len(block), stream_id) + block
 
 
 def pack_rst_stream(stream_id: int, status: int) -> bytes:
+    """A RST_STREAM."""
     return _TWO_WORDS.pack(_PREFIX | FrameType.RST_STREAM, 8, stream_id, status)
 
 
 def pack_ping(ping_id: int) -> bytes:
+    """A PING, or its echo."""
     return _PING.pack(_PREFIX | FrameType.PING, 4, ping_id)
 
 
 def pack_goaway(last_good_stream: int, status: int) -> bytes:
+    """A GOAWAY."""
     return _TWO_WORDS.pack(_PREFIX | FrameType.GOAWAY, 8, last_good_stream, status)
 
 
 def pack_window_update(stream_id: int, delta: int) -> bytes:
+    """A WINDOW_UPDATE; stream 0 is the session."""
     return _TWO_WORDS.pack(_PREFIX | FrameType.WINDOW_UPDATE, 8, stream_id, delta)
 
 
@@ -107,6 +115,7 @@ def unpack_rst_stream(payload: memoryview, flags: int) -> tuple[int, int]:
 
 
 def unpack_ping(payload: memoryview, flags: int) -> int:
+    """The id."""
     _exactly("PING", payload, 4, flags)
     ping_id: int = _unpack_u32(payload)[0]
     if ping_id == 0:

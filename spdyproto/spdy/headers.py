@@ -107,7 +107,8 @@ def _take_string(block: bytes, position: int) -> tuple[str, int]:
 
 
 class HeaderCompressor:
-    """The sending half of the shared compression. zlib's state is made at the first block: an idle end costs nothing."""
+    """The sending half of the shared compression. zlib's state is made at the first block: an idle end costs
+    nothing."""
 
     def __init__(self, level: int = 6) -> None:
         self._level = level
@@ -128,6 +129,7 @@ class HeaderDecompressor:
         self._zlib = zlib.decompressobj(zlib.MAX_WBITS, zdict=DICTIONARY)
 
     def inflate(self, block: Buffer) -> bytes:
+        """The plain block of one frame; feeds the shared state."""
         try:
             plain = self._zlib.decompress(block, self._limit + 1)
         except zlib.error as error:
@@ -156,6 +158,7 @@ class HeaderCodec:
         return self._compressor.compress(plain)
 
     def decode(self, block: Buffer, *, reply: bool) -> list[tuple[str, str]]:
+        """The pairs of a block as it came. Raises ``HeaderBlockError`` or ``LimitExceeded``."""
         plain = self._decompressor.inflate(block)
         return decode_pairs(
             plain, self._limits, FORBIDDEN_IN_REPLY if reply else FORBIDDEN_IN_REQUEST, strict=self._strict

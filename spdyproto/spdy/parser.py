@@ -1,10 +1,10 @@
 """Cuts the incoming bytes into frames without ever assembling a data frame.
 
 Theory of operation. The parser is in one of three places: within a frame header, within a control frame, or within the
-payload of a data frame. Only the first two need memory between calls: at most a header and ``Limits.control_frame`` bytes.
-Payload of a data frame is handed on as a view of the caller's buffer, as much of it as has come; a peer that announces
-16 MiB thus makes us hold nothing. One loop serves the common case of many frames in one large buffer; the carry-over path
-is separate, so that the loop has nothing to do with it.
+payload of a data frame. Only the first two need memory between calls: at most a header and ``Limits.control_frame``
+bytes. Payload of a data frame is handed on as a view of the caller's buffer, as much of it as has come; a peer that
+announces 16 MiB thus makes us hold nothing. One loop serves the common case of many frames in one large buffer; the
+carry-over path is separate, so that the loop has nothing to do with it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ class FrameSink(Protocol):
 
 
 class FrameParser:
-    """``feed`` raises ``FramingError`` or ``LimitExceeded`` for the peer's faults; the engine turns them into an event."""
+    """``feed`` raises ``FramingError`` or ``LimitExceeded`` for the peer's faults; the engine turns them into an
+    event."""
 
     def __init__(self, limits: Limits) -> None:
         self._control_limit = limits.control_frame
@@ -46,6 +47,7 @@ class FrameParser:
         return bool(self._partial) or self._left > 0
 
     def feed(self, data: Buffer, sink: FrameSink) -> None:
+        """Hands every frame in ``data`` to ``sink``; keeps what is incomplete."""
         view = memoryview(data).cast("B")
         position = 0
         if self._left:

@@ -1,9 +1,10 @@
 """The law of a stream: every transition, once, for both roles and both directions.
 
-A SPDY stream is two halves that live apart: what one end may still send, and what the other may. Each half obeys the same
-table; nothing here knows whether a half is ours or the peer's, or which end is the client. When a sender does what the
-table forbids, the entry says which RST_STREAM status names the fault (draft 3.1 sections 2.3 and 2.6): on our own half the
-engine raises it at the caller, on the peer's half it resets the stream (strict) or drops the frame (as spdystream does).
+A SPDY stream is two halves that live apart: what one end may still send, and what the other may. Each half obeys the
+same table; nothing here knows whether a half is ours or the peer's, or which end is the client. When a sender does
+what the table forbids, the entry says which RST_STREAM status names the fault (draft 3.1 sections 2.3 and 2.6): on
+our own half the engine raises it at the caller, on the peer's half it resets the stream (strict) or drops the frame (as
+spdystream does).
 
 The two halves begin as
 

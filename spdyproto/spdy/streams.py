@@ -28,17 +28,12 @@ class Stream:
     priority: int = 0
     received: int = 0
     sent: int = 0
-    discarding: bool = False
-    """Strict policy: the frame being received was refused; the rest of it is dropped."""
     blocked: deque[tuple[memoryview, bool]] | None = None
     """Windowed only: (payload, fin) waiting for the window."""
 
     @property
-    def replied(self) -> bool:
-        return self.ours is not Half.AWAITING_REPLY and self.theirs is not Half.AWAITING_REPLY
-
-    @property
     def over(self) -> bool:
+        """Whether neither end has anything left to say."""
         return self.ours is Half.ENDED and self.theirs is Half.ENDED and not self.blocked
 
 
@@ -52,9 +47,11 @@ class StreamTable:
     highest_received: int = 0
 
     def add(self, stream: Stream) -> None:
+        """A stream begins."""
         self.live[stream.stream_id] = stream
 
     def remove(self, stream_id: int, how: ClosedBy) -> None:
+        """A stream ended; the oldest memory goes when there are too many."""
         del self.live[stream_id]
         if len(self.closed) >= self.memory:
             self.closed.pop(next(iter(self.closed)))
@@ -63,7 +60,7 @@ class StreamTable:
 
 @dataclass(frozen=True, slots=True)
 class StreamView:
-    """What a stream looks like from outside: read-only, a snapshot. ``closed_by`` is None while it lives."""
+    """What a stream looks like from outside: read-only, a snapshot."""
 
     stream_id: int
     ours: Half

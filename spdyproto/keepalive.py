@@ -1,0 +1,65 @@
+"""When to send a PING, and when a silent peer is taken for dead. Shared by every engine that has PINGs."""
+
+from __future__ import annotations
+
+import enum
+
+from spdyproto.limits import Keepalive
+
+
+class Verdict(enum.Enum):
+    """What ``KeepaliveTimer.check`` asks the engine to do."""
+
+    NOTHING = "nothing"
+    PING = "send a PING"
+    DEAD = "the peer is gone"
+
+
+class KeepaliveTimer:
+    """One connection's clock. ``heard`` is set by the engine for every buffer that comes: any byte is a sign of
+    life."""
+
+    __slots__ = ("_next", "_policy", "heard")
+
+    def __init__(self, policy: Keepalive | None) -> None:
+        self._policy = policy
+        self._next: float | None = None
+        self.heard = 0.0
+
+    def start(self, now: float) -> None:
+        """The clock runs from here. Without a policy it never does; a second start changes nothing."""
+        self.heard = now
+        if self._policy is not None and self._next is None:
+            self._next = now + self._policy.period
+
+    @property
+    def deadline(self) -> float | None:
+        """When ``check`` is next due."""
+        return self._next
+
+    def check(self, now: float, *, waiting: bool, silence_proves_nothing: bool) -> Verdict:
+        """``waiting``: a PING of ours is unanswered. ``silence_proves_nothing``: the transport is blocked in a way that
+        keeps the answer away from us though the peer lives, so the deadline starts anew."""
+        policy = self._policy
+        if policy is None or self._next is None or now < self._next:
+            return Verdict.NOTHING
+        if not waiting:
+            self.heard = now
+            self._next = now + min(policy.period, policy.deadline)
+            return Verdict.PING
+        if silence_proves_nothing:
+            self.heard = now
+        silent = now - self.heard
+        if silent >= policy.deadline:
+            self._next = None
+            return Verdict.DEAD
+        self._next = now + min(policy.period, policy.deadline - silent)
+        return Verdict.NOTHING
+
+    def obituary(self, now: float) -> str:
+        """Why the peer was taken for dead, in words."""
+        deadline = self._policy.deadline if self._policy is not None else 0.0
+        return (
+            f"no answer to a PING and no other byte for {now - self.heard:.1f} s (deadline {deadline:g} s): "
+            "the peer or the network between is gone"
+        )
