@@ -18,6 +18,10 @@ from spdyproto.spdy.frames import CONTROL_BIT, unpack_header
 from spdyproto.types import Buffer
 
 
+_FLAGS_BEYOND_FIN = 0x02000000
+"""The second word of a data header is below this when no flag but FIN is set."""
+
+
 class FrameSink(Protocol):
     """Receives the frames. Either call may return True to stop the parser: the rest of the buffer is then dropped."""
 
@@ -64,6 +68,7 @@ class FrameParser:
 
     def _parse(self, view: memoryview, position: int, sink: FrameSink) -> None:
         on_data = sink.on_data
+        limit = self._data_limit
         size = len(view)
         while size - position >= HEADER_SIZE:
             word, rest = unpack_header(view, position)
@@ -78,8 +83,9 @@ class FrameParser:
                 if sink.on_control(word & 0xFFFF, rest >> 24, view[start:position]):
                     return
             elif position <= size:
-                self._check_data(word, rest)
-                if on_data(word, view[start:position], bool(rest & 0x01000000), True):
+                if rest >= _FLAGS_BEYOND_FIN or not word or length > limit:
+                    self._check_data(word, rest)
+                if on_data(word, view[start:position], rest > MAX_LENGTH, True):
                     return
             else:
                 self._check_data(word, rest)
