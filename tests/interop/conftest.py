@@ -1,0 +1,22 @@
+"""What the tests against real peers share: the peers themselves, and certificates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.gopeers import require_peers
+from support.pki import Pki, make_pki
+
+
+@pytest.fixture(scope="session")
+def go_peers() -> Path:
+    """The folder of the Go programs; asking for it skips, or fails, a test where they cannot be built."""
+    return require_peers()
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    """Certificates that live as long as the test run."""
+    return make_pki(tmp_path_factory.mktemp("pki"))
