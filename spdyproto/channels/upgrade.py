@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
@@ -51,7 +52,7 @@ _WIRE_PER_BODY: Final = (
     8  # bytes read per byte kept: a chunk of one byte costs six, and its extensions shall not cost more
 )
 _EXCERPT: Final = 200  # characters of a peer's text that an error quotes
-_STRUCK_OUT: Final = "[credentials]"
+_STRUCK_OUT: Final = "<credentials>"
 _SECRET_HEADERS: Final = ("authorization", "cookie", "proxy-authorization")
 _OWN_HEADERS: Final = frozenset(
     {"host", "connection", "upgrade", "content-length", "transfer-encoding", PROTOCOL_HEADER.lower()}
@@ -177,7 +178,9 @@ class ClientUpgrade:
         self.request = UpgradeRequest(host, target, method, tuple(protocols), tuple((n, v) for n, v in headers))
         self._secrets = _secrets(self.request.headers)
         self._limits = limits
-        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=limits.http_head)
+        # h11 counts what is left over after a read, so its verdict depends on how much comes at once: the limits are
+        # kept here instead (_overspent, _check_head).
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=sys.maxsize)
         self._output = (self._http.send(self.request.to_h11()) or b"") + (self._http.send(h11.EndOfMessage()) or b"")
         self._head = bytearray()  # what came of the current head, raw; h11 keeps no copy of what it parsed
         self._received = 0  # bytes of the whole answer
@@ -240,6 +243,9 @@ class ClientUpgrade:
             text = text.replace(secret, _STRUCK_OUT)
         return text
 
+    def _decode(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:
+        return tuple((name.decode("latin-1"), self._strike_out(value.decode("latin-1"))) for name, value in headers)
+
     def _check_open(self) -> None:
         if self._outcome is not None:
             raise EngineTerminated("the answer to the upgrade request is complete: its bytes are in the outcome")
@@ -284,10 +290,16 @@ class ClientUpgrade:
                 return self._overspent()
 
     def _overspent(self) -> UpgradeOutcome | None:
-        """More input is needed; stop all the same when the body's framing alone has cost too much."""
-        if self._answer is not None and self._body_wire > _WIRE_PER_BODY * self._limits.refusal_body:
+        """More input is needed; stop all the same when the head, or the framing of the body, has cost too much."""
+        if self._answer is None:
+            self._check_head_size(len(self._head))
+        elif self._body_wire > _WIRE_PER_BODY * self._limits.refusal_body:
             return self._refuse(self._answer, f"reading stopped after {self._body_wire} bytes on the wire")
         return None
+
+    def _check_head_size(self, size: int) -> None:
+        if size > self._limits.http_head:
+            raise UpgradeError(f"the head of the answer has {size} bytes or more; {self._limits.http_head} are allowed")
 
     def _check_head(self, event: h11.InformationalResponse | h11.Response) -> int:
         """Hold the raw head that h11 made ``event`` of to RFC 9112; returns how many bytes came after it."""
@@ -295,8 +307,7 @@ class ClientUpgrade:
         size = len(self._head) - surplus
         head = bytes(self._head[:size])
         del self._head[:size]
-        if size > self._limits.http_head:
-            raise UpgradeError(f"the head of the answer has {size} bytes, more than {self._limits.http_head}")
+        self._check_head_size(size)
         if not event.http_version.startswith(b"1."):
             raise UpgradeError(f"the answer is HTTP/{event.http_version.decode()}, and only HTTP/1.1 can be upgraded")
         if not head.count(b"\r\n") == head.count(b"\n") == head.count(b"\r"):
@@ -306,27 +317,27 @@ class ClientUpgrade:
         lengths = re.findall(rb"\r\ncontent-length:([^\r]*)", head, re.IGNORECASE)
         if len(lengths) > 1 or any(b"," in length for length in lengths):
             raise UpgradeError("the answer has more than one Content-Length")
-        if lengths and _values(event.headers, "transfer-encoding"):
+        if lengths and _values(self._decode(event.headers), "transfer-encoding"):
             raise UpgradeError("the answer has both Content-Length and Transfer-Encoding")
         return surplus
 
     def _switch(self, event: h11.InformationalResponse) -> UpgradeAccepted:
-        headers = _decode(event.headers)
+        headers = self._decode(event.headers)
         if event.http_version != b"1.1":
             raise UpgradeError(f"a 101 over HTTP/{event.http_version.decode()}: only HTTP/1.1 can be upgraded")
-        connection, upgrade = (", ".join(_values(event.headers, name)) for name in ("connection", "upgrade"))
+        connection, upgrade = (", ".join(_values(headers, name)) for name in ("connection", "upgrade"))
         if "upgrade" not in connection.lower() or UPGRADE_TOKEN.lower() not in upgrade.lower():
             raise UpgradeMissing(
                 f"the server switched protocols, but not to {UPGRADE_TOKEN}: "
                 f"Connection is {_quote(connection)}, Upgrade is {_quote(upgrade)}"
             )
-        if _values(event.headers, "transfer-encoding") or any(
-            length.strip("0") for length in _values(event.headers, "content-length")
+        if _values(headers, "transfer-encoding") or any(
+            length.strip("0") for length in _values(headers, "content-length")
         ):
             raise UpgradeError("a 101 that announces a body: where SPDY/3.1 begins cannot be known")
-        return UpgradeAccepted(self._chosen(event.headers), self._http.trailing_data[0], headers)
+        return UpgradeAccepted(self._chosen(headers), self._http.trailing_data[0], headers)
 
-    def _chosen(self, headers: Iterable[tuple[bytes, bytes]]) -> str:
+    def _chosen(self, headers: HeaderList) -> str:
         answered = next((value for value in _values(headers, PROTOCOL_HEADER) if value), "")
         # A server older than the negotiation names nothing and speaks V1 (client-go: tools/remotecommand/spdy.go).
         protocol = answered or Subprotocol.V1
@@ -343,11 +354,11 @@ class ClientUpgrade:
         body = bytes(self._body)
         for secret in self._secrets:
             body = body.replace(secret.encode(), _STRUCK_OUT.encode())
-        reason = answer.reason.decode("latin-1")
-        headers = _decode(answer.headers)
+        reason = self._strike_out(answer.reason.decode("latin-1"))
+        headers = self._decode(answer.headers)
         status = answer.status_code
         if 300 <= status < 400:
-            message = _describe_redirect(_values(answer.headers, "location"))
+            message = _describe_redirect(_values(headers, "location"))
         elif status < 300:
             message = (
                 "the server answered the request instead of switching protocols: "
@@ -404,13 +415,9 @@ def _quote(value: str) -> str:
     return repr(printable(value, limit=_EXCERPT)) if value else "absent"
 
 
-def _decode(headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:
-    return tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
-
-
-def _values(headers: Iterable[tuple[bytes, bytes]], name: str) -> list[str]:
-    wanted = name.lower().encode()
-    return [value.decode("latin-1").strip() for key, value in headers if key.lower() == wanted]
+def _values(headers: HeaderList, name: str) -> list[str]:
+    wanted = name.lower()
+    return [value.strip(" \t") for key, value in headers if key.lower() == wanted]
 
 
 @dataclass(frozen=True, slots=True)
@@ -431,7 +438,7 @@ def wants_upgrade(headers: RawHeaders) -> bool:
 
     A kubelet answers a streaming address without it with 500, an apiserver with 400, before any negotiation.
     """
-    return any("upgrade" in value.lower() for value in _values(headers, "connection"))
+    return any("upgrade" in value.lower() for value in _values(_text(headers), "connection"))
 
 
 def negotiate_upgrade(headers: RawHeaders, supported: Sequence[str]) -> ServerAnswer:
@@ -443,10 +450,11 @@ def negotiate_upgrade(headers: RawHeaders, supported: Sequence[str]) -> ServerAn
 
     ``supported`` lists what the server speaks and is not empty; the client's order decides.
     """
-    offered = offered_protocols(_values(headers, PROTOCOL_HEADER))
+    lines = _text(headers)
+    offered = offered_protocols(_values(lines, PROTOCOL_HEADER))
     if not offered:
         # Go keeps Host and Transfer-Encoding apart from the other headers, and counts names, not lines.
-        names = {name.lower() for name, _ in headers} - {b"host", b"transfer-encoding"}
+        names = {name.lower() for name, _ in lines} - {"host", "transfer-encoding"}
         return _refusal(400, f"header {PROTOCOL_HEADER} does not exist in request with {len(names)} headers")
     protocol = negotiate(offered, supported)
     if protocol is None:
@@ -455,9 +463,9 @@ def negotiate_upgrade(headers: RawHeaders, supported: Sequence[str]) -> ServerAn
             f"client supports [{' '.join(offered)}], server accepts [{' '.join(supported)}]"
         )
         return _refusal(403, text, [(ACCEPTED_HEADER, entry) for entry in supported])
-    connection, upgrade = ((*_values(headers, name), "")[0].lower() for name in ("connection", "upgrade"))
+    connection, upgrade = ((*_values(lines, name), "")[0].lower() for name in ("connection", "upgrade"))
     if "upgrade" not in connection or UPGRADE_TOKEN.lower() not in upgrade:
-        names_shown = " ".join(sorted({name.decode("latin-1").title() for name, _ in headers}))
+        names_shown = " ".join(sorted({name.title() for name, _ in lines}))
         text = f"missing upgrade headers in request: [{names_shown}]"
         return _refusal(400, text, [(PROTOCOL_HEADER, protocol)])
     return ServerAnswer(101, _switching(protocol), protocol=protocol)
@@ -477,6 +485,10 @@ def _switching(protocol: str) -> list[tuple[bytes, bytes]]:
         (b"Upgrade", UPGRADE_TOKEN.encode()),
         (PROTOCOL_HEADER.encode(), protocol.encode()),
     ]
+
+
+def _text(headers: RawHeaders) -> list[tuple[str, str]]:
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
 
 
 def _refusal(status: int, text: str, headers: Sequence[tuple[str, str]] = ()) -> ServerAnswer:

@@ -382,6 +382,24 @@ class TestRefused:
             assert SECRET not in text
         assert "http.Header" in result.message
 
+    @pytest.mark.parametrize(
+        "head",
+        [
+            f"HTTP/1.1 403 {SECRET}\r\n\r\n",
+            f"HTTP/1.1 403 X\r\nWWW-Authenticate: {SECRET}\r\n\r\n",
+            f"HTTP/1.1 302 X\r\nLocation: /{SECRET}\r\n\r\n",
+            f"HTTP/1.1 101 X\r\nConnection: {SECRET}\r\n\r\n",
+            f"HTTP/1.1 101 X\r\nConnection: {'x' * 195}{SECRET}\r\n\r\n",  # across the place where quotes are cut
+            "HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: SPDY/3.1\r\n"
+            f"X-Stream-Protocol-Version: {SECRET}\r\n\r\n",
+        ],
+    )
+    def test_credentials_are_struck_out_of_heads_too(self, head: str) -> None:
+        result = outcome(head.encode())
+        shown = repr(result) + str(result.headers if isinstance(result, UpgradeRefused) else result)
+        assert SECRET not in shown
+        assert SECRET[:5] not in shown
+
     def test_credentials_in_garbage_are_struck_out(self) -> None:
         assert SECRET not in str(failed(f"Authorization: Bearer {SECRET}\r\n\r\n".encode()))
 
@@ -513,10 +531,11 @@ class TestNotHttp:
         assert upgrade.receive_data(b"HTTP/1.1 200 OK\r\nX: ") is None
         result = upgrade.receive_data(b"x" * 1000)
         assert isinstance(result, UpgradeFailed)
+        assert "1000 are allowed" in str(result.error)
 
     def test_head_larger_than_the_limit_in_one_piece(self) -> None:
         head = answer("403 X", "X: " + "x" * 1000, "Content-Length: 0")
-        assert "more than 1000" in str(failed(head, client(limits=Limits(http_head=1000))))
+        assert "1000 are allowed" in str(failed(head, client(limits=Limits(http_head=1000))))
 
     def test_surplus_does_not_count_towards_the_head(self) -> None:
         result = accepted(SWITCHING + bytes(100_000), client(limits=Limits(http_head=1000)))
