@@ -1,1 +1,31 @@
-"""An in-process kubelet that real clients cannot tell from the real one."""
+"""A kubelet for tests, demonstrations and benchmarks: real protocol, scripted containers, nothing of the host by
+default.
+
+``FakeKubelet`` is the server, ``Pod`` and ``Container`` declare what it runs. See ``fakekubelet.behaviours`` for the
+scripted commands and ``fakekubelet.callables`` for containers written in Python.
+"""
+
+from fakekubelet.auth import Attributes, User
+from fakekubelet.callables import AsyncExec, BlockingExec
+from fakekubelet.connection import Timeouts
+from fakekubelet.pki import CertificateAuthority, IssuedCertificate
+from fakekubelet.pods import Container, Pod, PodTable
+from fakekubelet.runtimes import Command, ExecRequest, Execution
+from fakekubelet.server import FakeKubelet
+
+__all__ = [
+    "AsyncExec",
+    "Attributes",
+    "BlockingExec",
+    "CertificateAuthority",
+    "Command",
+    "Container",
+    "ExecRequest",
+    "Execution",
+    "FakeKubelet",
+    "IssuedCertificate",
+    "Pod",
+    "PodTable",
+    "Timeouts",
+    "User",
+]

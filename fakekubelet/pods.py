@@ -1,0 +1,205 @@
+"""The pods of a fake node, and the PodList that ``/pods`` answers."""
+
+from __future__ import annotations
+
+import datetime
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fakekubelet.behaviours import DEMO_TREE, FileTree, scripted
+from fakekubelet.callables import Behaviour, run_callable
+from fakekubelet.processes import ProcessHost
+from fakekubelet.runtimes import Command, Runtime
+
+DEFAULT_IMAGE = "registry.invalid/kubewire/scripted:latest"
+
+_STARTED = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
+_NAMESPACE_OF_UIDS = uuid.UUID("5d1f5d3c-5f0e-4b7e-9c2b-0c6f3c1e4a77")
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A declared container and what answers an exec in it.
+
+    ``behaviour`` is one of: None, the scripted commands over ``files`` (see ``fakekubelet.behaviours``); a function
+    or coroutine function that takes an exec context and returns the exit code (see ``fakekubelet.callables``); or a
+    subclass of ``fakekubelet.runtimes.Command``, which runs on the server's loop.
+
+    ``processes=True`` runs real processes of the host instead. They get a working folder of their own, removed when the
+    server closes, and nothing of the server's environment: ``path`` and ``environment`` are all they have. The server
+    refuses such a container unless it was made with ``allow_processes=True``.
+    """
+
+    name: str
+    behaviour: Behaviour | type[Command] | None = None
+    files: FileTree = field(default_factory=lambda: DEMO_TREE)
+    processes: bool = False
+    path: str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    environment: Mapping[str, str] = field(default_factory=dict)
+    image: str = DEFAULT_IMAGE
+
+    def __post_init__(self) -> None:
+        if not self.name or "/" in self.name:
+            raise ValueError(f"a container needs a name without '/', not {self.name!r}")
+        if self.processes and self.behaviour is not None:
+            raise ValueError(f"container {self.name!r}: either processes=True or a behaviour, not both")
+
+    def runtime(self, host: ProcessHost | None) -> Runtime:
+        """What launches a command in this container. ``host`` is needed for processes only.
+
+        Raises PermissionError for a container of processes without a host that runs them.
+        """
+        if self.processes:
+            if host is None:
+                raise PermissionError(
+                    f"container {self.name!r} runs processes of this host: allow it by name with allow_processes=True "
+                    "(--allow-processes on the command line)"
+                )
+            return host.runtime(self.path, self.environment)
+        if self.behaviour is None:
+            return scripted(self.files)
+        if isinstance(self.behaviour, type):
+            return self.behaviour
+        return run_callable(self.behaviour)
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A declared pod. ``name`` is ``NAMESPACE/NAME``, or ``NAME`` for the namespace ``default``."""
+
+    name: str
+    containers: Iterable[Container] = field(default_factory=lambda: (Container("main"),))
+    labels: Mapping[str, str] = field(default_factory=dict)
+    uid: str = ""
+
+    def __post_init__(self) -> None:
+        namespace, slash, name = self.name.rpartition("/")
+        if not name or "/" in namespace or (slash and not namespace):
+            raise ValueError(f"a pod is NAMESPACE/NAME or NAME, not {self.name!r}")
+        containers = tuple(self.containers)
+        names = [container.name for container in containers]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"pod {self.name}: expected one container or more, with different names, got {names}")
+        object.__setattr__(self, "name", f"{namespace or 'default'}/{name}")
+        object.__setattr__(self, "containers", containers)
+        object.__setattr__(self, "uid", self.uid or str(uuid.uuid5(_NAMESPACE_OF_UIDS, self.name)))
+
+    @property
+    def namespace(self) -> str:
+        """The part before the slash."""
+        return self.name.partition("/")[0]
+
+    @property
+    def short_name(self) -> str:
+        """The part after the slash."""
+        return self.name.partition("/")[2]
+
+    def container(self, name: str) -> Container | None:
+        """The container of this name, or None."""
+        return next((container for container in self.containers if container.name == name), None)
+
+    def document(self, node: str, host_ip: str) -> dict[str, Any]:
+        """The pod as its API object."""
+        started = _STARTED.strftime("%Y-%m-%dT%H:%M:%SZ")
+        conditions = ("Initialized", "Ready", "ContainersReady", "PodScheduled")
+        metadata: dict[str, Any] = {"name": self.short_name, "namespace": self.namespace, "uid": self.uid}
+        metadata["creationTimestamp"] = started
+        if self.labels:
+            metadata["labels"] = dict(self.labels)
+        return {
+            "metadata": metadata,
+            "spec": {
+                "containers": [
+                    {"name": each.name, "image": each.image, "resources": {}, "imagePullPolicy": "IfNotPresent"}
+                    for each in self.containers
+                ],
+                "restartPolicy": "Always",
+                "nodeName": node,
+            },
+            "status": {
+                "phase": "Running",
+                "conditions": [
+                    {"type": kind, "status": "True", "lastProbeTime": None, "lastTransitionTime": started}
+                    for kind in conditions
+                ],
+                "hostIP": host_ip,
+                "podIP": host_ip,
+                "podIPs": [{"ip": host_ip}],
+                "startTime": started,
+                "containerStatuses": [self._status(each, started) for each in self.containers],
+                "qosClass": "BestEffort",
+            },
+        }
+
+    def _status(self, container: Container, started: str) -> dict[str, Any]:
+        return {
+            "name": container.name,
+            "state": {"running": {"startedAt": started}},
+            "lastState": {},
+            "ready": True,
+            "restartCount": 0,
+            "image": container.image,
+            "imageID": "",
+            "containerID": f"containerd://{uuid.uuid5(uuid.UUID(self.uid), container.name).hex * 2}",
+            "started": True,
+        }
+
+
+class PodTable:
+    """The pods of a node by ``NAMESPACE/NAME``; may be changed while the server runs, from any thread."""
+
+    def __init__(self, pods: Iterable[Pod], runtime_of: Callable[[Container], Runtime]) -> None:
+        self._lock = threading.Lock()
+        self._runtime_of = runtime_of
+        self._pods: dict[str, Pod] = {}
+        self._runtimes: dict[tuple[str, str], Runtime] = {}
+        for pod in pods:
+            self.add(pod)
+
+    def add(self, pod: Pod) -> None:
+        """Declare a pod, in place of one with the same name. Raises PermissionError as ``Container.runtime`` does."""
+        runtimes = {(pod.name, container.name): self._runtime_of(container) for container in pod.containers}
+        with self._lock:
+            self._forget(pod.name)
+            self._pods[pod.name] = pod
+            self._runtimes.update(runtimes)
+
+    def remove(self, name: str) -> None:
+        """Take a pod away; commands that run in it go on. Raises KeyError if there is none."""
+        with self._lock:
+            del self._pods[name]
+            self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        self._pods.pop(name, None)
+        for key in [key for key in self._runtimes if key[0] == name]:
+            del self._runtimes[key]
+
+    def get(self, name: str) -> Pod | None:
+        """The pod ``NAMESPACE/NAME``, or None."""
+        return self._pods.get(name)
+
+    def runtime(self, pod: str, container: str) -> Runtime | None:
+        """What launches commands there, or None if there is no such container."""
+        return self._runtimes.get((pod, container))
+
+    def __getitem__(self, name: str) -> Pod:
+        return self._pods[name]
+
+    def __iter__(self) -> Iterator[Pod]:
+        with self._lock:
+            return iter(list(self._pods.values()))
+
+    def __len__(self) -> int:
+        return len(self._pods)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._pods
+
+    def document(self, node: str, host_ip: str) -> dict[str, Any]:
+        """The v1 ``PodList`` that a kubelet answers."""
+        items = [pod.document(node, host_ip) for pod in self]
+        return {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}

@@ -1,0 +1,200 @@
+"""The kubelet's HTTP API: which path answers what, in which order things are checked, and in which words.
+
+The order of one request (``k/k: pkg/kubelet/server/server.go``):
+
+1. Go's ServeMux: a path that is not clean is redirected; one under no registered prefix is 404 before any
+authentication.
+2. Authentication (401), then authorization (403).
+3. go-restful: within a prefix, an unknown shape is 404, a known one with a wrong method 405.
+4. The handler. For exec: options (400), pod (404), container (500), then the proxy to the runtime: not an upgrade
+(500),
+   subprotocol and upgrade headers (400 or 403 in the words of the runtime), 101.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from fakekubelet.auth import (
+    Authenticator,
+    Authorizer,
+    User,
+    forbidden_text,
+    request_attributes,
+)
+from fakekubelet.http import TEXT, Request, Response, clean_path, go_error, plain
+from fakekubelet.pods import PodTable
+from fakekubelet.runtimes import ExecRequest, Runtime
+from spdyproto.channels.events import StreamSet
+from spdyproto.channels.subprotocols import Subprotocol
+from spdyproto.channels.upgrade import negotiate_upgrade
+
+
+@dataclass(frozen=True, slots=True)
+class ExecAccepted:
+    """A request that becomes a session: answer 101 with these headers, then start the runtime."""
+
+    headers: list[tuple[bytes, bytes]]
+    request: ExecRequest
+    runtime: Runtime
+
+
+Answer = Response | ExecAccepted
+Handler = Callable[[Request, User, dict[str, str]], Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One shape of a path: literal parts and ``{names}``."""
+
+    methods: tuple[str, ...]
+    shape: tuple[str, ...]
+    handler: Handler
+
+    def match(self, parts: Sequence[str]) -> dict[str, str] | None:
+        """The named parts, or None if the shape is another."""
+        if len(parts) != len(self.shape):
+            return None
+        found = {}
+        for part, expected in zip(parts, self.shape, strict=True):
+            if expected.startswith("{"):
+                found[expected[1:-1]] = part
+            elif part != expected:
+                return None
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What the routes need to know of the server."""
+
+    name: str
+    host_ip: str
+    pods: PodTable
+    authenticator: Authenticator
+    authorize: Authorizer
+    protocols: tuple[Subprotocol, ...]
+
+
+class Router:
+    """The routes of one kubelet. Add a route here, and its prefix is served."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        both = ("GET", "POST")
+        self._exact: dict[str, Callable[[Request], Response]] = {
+            "/healthz": _healthz,
+            **{f"/healthz/{name}": _ok for name in _CHECKS},
+        }
+        self._routes = [
+            Route(("GET",), ("pods",), self._pods),
+            Route(both, ("exec", "{namespace}", "{pod}", "{container}"), self._exec),
+            Route(both, ("exec", "{namespace}", "{pod}", "{uid}", "{container}"), self._exec),
+        ]
+        self._prefixes = {route.shape[0] for route in self._routes}
+
+    def answer(self, request: Request, certificates: Sequence[bytes]) -> Answer:
+        """What the kubelet makes of a request; ``certificates`` are what the client showed in the handshake, in DER."""
+        path = clean_path(request.path)
+        if path != request.path and request.method != "CONNECT":
+            return _redirect(request, path)
+        parts = path.strip("/").split("/")
+        exact = self._exact.get(path)
+        if exact is None and parts[0] not in self._prefixes:
+            return go_error(404, "404 page not found")
+        node = self._node
+        user = node.authenticator.authenticate(certificates, request.values(b"authorization"))
+        if user is None:
+            return plain(401, "Unauthorized")
+        attributes = request_attributes(user, request.method, path, node.name)
+        if not any(node.authorize(each) for each in attributes):
+            return plain(403, forbidden_text(attributes))
+        return exact(request) if exact is not None else self._dispatch(request, user, parts)
+
+    def _dispatch(self, request: Request, user: User, parts: Sequence[str]) -> Answer:
+        allowed: list[str] = []
+        for route in self._routes:
+            names = route.match(parts)
+            if names is None:
+                continue
+            if request.method in route.methods:
+                return route.handler(request, user, names)
+            allowed += route.methods
+        if not allowed:
+            return plain(404, "404: Page Not Found")
+        return plain(405, "405: Method Not Allowed", [("Allow", ", ".join(allowed))])
+
+    def _pods(self, request: Request, user: User, names: dict[str, str]) -> Response:
+        accepted = [each.split(";")[0].strip() for value in request.values(b"accept") for each in value.split(",")]
+        if accepted and not {"*/*", "application/*", "application/json"} & set(accepted):
+            return plain(406, "406: Not Acceptable\n\nAvailable representations: application/json")
+        document = self._node.pods.document(self._node.name, self._node.host_ip)
+        body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        return Response(200, body, [("Content-Type", "application/json")])
+
+    def _exec(self, request: Request, user: User, names: dict[str, str]) -> Answer:
+        tty, stdin, stdout, stderr = (request.first(key) == "1" for key in ("tty", "input", "output", "error"))
+        stderr = stderr and not tty  # dropped without a word
+        if not (stdin or stdout or stderr):
+            return plain(400, "you must specify at least 1 of stdin, stdout, stderr")
+        pod = self._node.pods.get(f"{names['namespace']}/{names['pod']}")
+        if pod is None:
+            return plain(404, "pod does not exist")
+        # A uid is not compared: the kubelet finds the pod by its full name (kubelet_pods.go findContainer).
+        container = names["container"]
+        runtime = self._node.pods.runtime(pod.name, container)
+        if runtime is None:
+            return plain(500, f"container not found ({json.dumps(container, ensure_ascii=False)})")
+        if not request.wants_upgrade:
+            return go_error(500, "Upgrade request required")
+        decision = negotiate_upgrade(request.headers, self._node.protocols)
+        if decision.protocol is None:
+            headers = [(name.decode(), value.decode()) for name, value in decision.headers]
+            kept = [pair for pair in headers if pair[0].lower() not in ("content-length", "date")]
+            return Response(decision.status, decision.body, kept, close=True)
+        return ExecAccepted(
+            decision.headers,
+            ExecRequest(
+                namespace=pod.namespace,
+                pod=pod.short_name,
+                container=container,
+                argv=tuple(request.query.get("command", ())),
+                streams=StreamSet(stdin=stdin, stdout=stdout, stderr=stderr, tty=tty),
+                protocol=Subprotocol(decision.protocol),
+                user=user,
+            ),
+            runtime,
+        )
+
+
+_CHECKS = ("ping", "log", "syncloop")
+
+
+def _healthz(request: Request) -> Response:
+    excluded = set(request.query.get("exclude", ()))
+    if "verbose" not in request.query:
+        text = "ok"
+    else:
+        lines = [f"[+]{name} excluded: ok" if name in excluded else f"[+]{name} ok" for name in _CHECKS]
+        unknown = sorted(excluded.difference(_CHECKS))
+        if unknown:
+            names = ",".join(json.dumps(name) for name in unknown)
+            lines.append(f"warn: some health checks cannot be excluded: no matches for {names}")
+        text = "\n".join([*lines, "healthz check passed", ""])
+    return Response(200, text.encode(), [("Content-Type", TEXT), ("X-Content-Type-Options", "nosniff")])
+
+
+def _ok(request: Request) -> Response:
+    return plain(200, "ok")
+
+
+def _redirect(request: Request, path: str) -> Response:
+    target = quote(path, errors="surrogateescape")
+    if request.method not in ("GET", "HEAD"):
+        return Response(301, headers=[("Location", target)])
+    body = f'<a href="{html.escape(target)}">Moved Permanently</a>.\n\n'
+    return Response(301, body.encode(), [("Location", target), ("Content-Type", "text/html; charset=utf-8")])

@@ -1,0 +1,212 @@
+"""One exec: the remote-command engine on one side, the command on the other.
+
+The connection feeds plaintext in and asks for output; the command writes through the ``Outlet`` that this is. Nothing
+here awaits: a buffer of stdin is one call, and a batch of output another.
+
+When the client leaves, the session is over but the command is not: runtimes let it run. It then writes to nowhere,
+and this object lives until it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from fakekubelet.routes import ExecAccepted
+from fakekubelet.runtimes import Command, Execution, internal_failure
+from spdyproto.channels.events import Lost, Ready, Resized, SessionEvent, Stdin, StdinEnded, StreamKind
+from spdyproto.channels.session import ServerSession
+from spdyproto.channels.status import ExitStatus
+from spdyproto.limits import Deadlines, Limits
+from spdyproto.types import Buffer
+
+HIGH_WATER = 256 * 1024
+"""Queued output at which a command is told to wait: one batch for TLS and the transport."""
+
+_OUTPUTS = (StreamKind.STDOUT, StreamKind.STDERR)
+
+
+class Carrier(Protocol):
+    """What a session needs of its connection."""
+
+    loop: asyncio.AbstractEventLoop
+
+    def want_flush(self) -> None:
+        """Send what the session has queued, soon."""
+
+    def pause_reading(self) -> None:
+        """Leave what the client sends in the network."""
+
+    def resume_reading(self) -> None:
+        """Read again."""
+
+    def end(self) -> None:
+        """Close behind everything that is queued."""
+
+
+class ExecSession:
+    """Connects a ``ServerSession``, a ``Command`` and the connection; is the command's ``Outlet``."""
+
+    def __init__(
+        self,
+        carrier: Carrier,
+        accepted: ExecAccepted,
+        limits: Limits,
+        deadlines: Deadlines,
+        on_over: Callable[[ExecSession], None],
+    ) -> None:
+        request = accepted.request
+        self.engine = ServerSession(request.protocol, request.streams, limits=limits, deadlines=deadlines)
+        self.execution = Execution(request)
+        self.execution.sent = self.engine.sent
+        self._carrier: Carrier | None = carrier
+        self._loop = carrier.loop
+        self._runtime = accepted.runtime
+        self._on_over = on_over
+        self._command: Command | None = None
+        self._over = False
+        self._stdin_ended = not request.streams.stdin
+        self.starved = False
+        """The command waits for room."""
+
+    # -- from the connection -----------------------------------------------------------------------------------------
+
+    def receive(self, plain: Buffer, now: float) -> None:
+        """Plaintext from the client."""
+        self._dispatch(self.engine.receive_data(plain, now))
+
+    def receive_eof(self, now: float, *, clean: bool) -> None:
+        """The client's side has ended."""
+        self._dispatch(self.engine.receive_eof(now, clean=clean))
+
+    def handle_timeout(self, now: float) -> None:
+        """Do what is due."""
+        self._dispatch(self.engine.handle_timeout(now))
+
+    def room(self) -> None:
+        """Output was sent, and more can be."""
+        if self.starved and self._command is not None:
+            self.starved = False
+            self._guarded(self._command.writable)
+
+    def _dispatch(self, events: list[SessionEvent]) -> None:
+        for event in events:
+            kind = type(event)
+            if kind is Ready:
+                self._launch()
+            elif kind is Lost:
+                self._lose()
+            elif not self._over:
+                command = self._command
+                assert command is not None  # the engine reports nothing else before Ready
+                try:
+                    if isinstance(event, Stdin):
+                        self.execution.received += len(event.data)
+                        command.stdin(event.data)
+                    elif isinstance(event, StdinEnded):
+                        self._end_stdin(command)
+                    elif isinstance(event, Resized):
+                        command.resized(event.width, event.height)
+                except Exception as error:
+                    self.exit(internal_failure(f"{type(error).__name__}: {error}"))
+
+    def _launch(self) -> None:
+        try:
+            command = self._runtime(self.execution.request)
+            command.outlet = self
+            self._command = command
+            command.start()
+        except Exception as error:
+            self.exit(internal_failure(str(error) or type(error).__name__))
+            return
+        if self._stdin_ended and not self._over:
+            self._guarded(command.stdin_ended)
+
+    def _end_stdin(self, command: Command) -> None:
+        if not self._stdin_ended:
+            self._stdin_ended = True
+            command.stdin_ended()
+
+    def _lose(self) -> None:
+        carrier, self._carrier = self._carrier, None
+        self.starved = False
+        if not self._over:
+            self.execution.mark_left()
+            if self._command is None:
+                self._conclude(None)
+            else:
+                self._guarded(self._command.gone)
+        if carrier is not None:
+            carrier.end()
+
+    def _guarded(self, function: Callable[[], None]) -> None:
+        """A fault of a command is the command's failure, not the server's."""
+        try:
+            function()
+        except Exception as error:
+            self.exit(internal_failure(f"{type(error).__name__}: {error}"))
+
+    # -- the Outlet --------------------------------------------------------------------------------------------------
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The server's loop."""
+        return self._loop
+
+    def write(self, kind: StreamKind, data: Buffer) -> bool:
+        """As ``Outlet.write``. Raises OutputLimitExceeded for a command that goes on though it was told to wait."""
+        carrier = self._carrier
+        if carrier is None or self._over:
+            return True
+        if kind is StreamKind.STDERR and self.engine.streams.tty:
+            kind = StreamKind.STDOUT
+        self.engine.write(kind, data)
+        carrier.want_flush()
+        if self.engine.pending_bytes < HIGH_WATER:
+            return True
+        self.starved = True
+        return False
+
+    def end(self, kind: StreamKind) -> None:
+        """As ``Outlet.end``."""
+        if self._carrier is not None and not self._over:
+            self.engine.end_output(kind)
+            self._carrier.want_flush()
+
+    def exit(self, status: ExitStatus) -> None:
+        """As ``Outlet.exit``."""
+        if self._over:
+            return
+        if self._carrier is not None:
+            for kind in _OUTPUTS:
+                self.engine.end_output(kind)
+            self.engine.finish(status)
+        self._conclude(status)
+        if self._carrier is not None:
+            self._carrier.end()
+
+    def pause_stdin(self) -> None:
+        """As ``Outlet.pause_stdin``."""
+        if self._carrier is not None and not self._over:
+            self._carrier.pause_reading()
+
+    def resume_stdin(self) -> None:
+        """As ``Outlet.resume_stdin``."""
+        if self._carrier is not None and not self._over:
+            self._carrier.resume_reading()
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def _conclude(self, status: ExitStatus | None) -> None:
+        self._over = True
+        self.starved = False
+        self.execution.mark_over(status)
+        self._on_over(self)
+
+    async def close(self) -> None:
+        """The server closes: the connection is gone already. Ends the command and waits for that."""
+        if self._command is not None and not self._over:
+            await self._command.close()
+        if not self._over:
+            self._conclude(None)
