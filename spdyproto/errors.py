@@ -13,6 +13,7 @@
           FramingError                  a frame that is not one
           HeaderBlockError              a header block that does not inflate or parse
           FlowControlError              a window overrun
+          EncodingError                 text that is not UTF-8
           LimitExceeded                 the peer went beyond one of ``Limits``
           PeerClosed                    the connection ended while something was owed
           PeerTimeout                   the peer did not do in time what the protocol owes
@@ -30,9 +31,11 @@ class KubewireError(Exception):
 
 
 class ProtocolError(KubewireError):
-    """A rule of the wire was broken. ``code`` is the GOAWAY status that tells the peer so."""
+    """A rule of the wire was broken. ``code`` is the GOAWAY status, ``close_code`` the WebSocket one, that tell the
+    peer."""
 
     code: GoAwayStatus = GoAwayStatus.PROTOCOL_ERROR
+    close_code: int = 1002
 
     def __init__(self, message: str, *, stream_id: int | None = None) -> None:
         super().__init__(message)
@@ -82,10 +85,17 @@ class FlowControlError(RemoteProtocolError):
     """More data than the window allows, or a window beyond 2^31 - 1."""
 
 
+class EncodingError(RemoteProtocolError):
+    """Text that is not UTF-8 (RFC 6455 section 8.1)."""
+
+    close_code = 1007
+
+
 class LimitExceeded(RemoteProtocolError):
     """The peer would have made us spend more than ``Limits`` allows."""
 
     code = GoAwayStatus.INTERNAL_ERROR
+    close_code = 1009
 
 
 class PeerClosed(RemoteProtocolError):

@@ -53,6 +53,13 @@ class Limits:
     error_stream: int = 256 * KIB
     """Bytes kept of the error stream. A status is a few hundred bytes of JSON; kubelets cut messages far below this."""
 
+    ws_frame: int = 32 * MIB
+    """Largest WebSocket frame accepted: the value of Go's server (``x/net/websocket``). Payload is handed on as it
+    comes."""
+
+    ws_message: int = 1 << 40
+    """Largest message, over all its fragments. Nothing here collects messages, so this only stops an endless one."""
+
     http_head: int = 64 * KIB
     """Bytes of an HTTP/1.1 head. Go's client and kubelet accept 1 MiB; no real answer to an upgrade comes near 64
     KiB."""

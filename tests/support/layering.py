@@ -22,6 +22,9 @@ NOT_SHIPPED = ("tests", "support", "benchmarks", "tools")
 CORE = frozenset({"h11", "h2", "httpx", "cryptography", "click", "rich", "yaml"})
 """What a plain install brings. Anything else is an extra, and is imported only inside a function."""
 
+ACCELERATORS = {"spdyproto.websocket.masking": frozenset({"numpy", "websockets"})}
+"""Optional speed-ups behind one function: the only foreign modules that an engine may use, where they are installed."""
+
 MODULE_LINES = 550
 FUNCTION_LINES = 60
 """A screen, not counting the docstring."""
@@ -125,6 +128,8 @@ def _spdyproto(found: Import) -> str | None:
         return "an engine does no I/O and knows no clock, thread or log"
     if found.top == "ssl" and found.importer != "spdyproto.tls":
         return "only spdyproto.tls touches ssl"
+    if found.deferred and found.top in ACCELERATORS.get(found.importer, ()):
+        return None
     if found.top == "h11":
         return (
             None if within(found.importer, "spdyproto.channels.upgrade") else "only channels.upgrade parses HTTP heads"
