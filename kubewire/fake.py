@@ -1,0 +1,121 @@
+"""``kubewire fake``: a fake kubelet as a process of its own, for tests in other languages, demonstrations and
+benchmarks."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from fakekubelet import Container, FakeKubelet, Pod
+from spdyproto.channels.subprotocols import CRI_SPDY, Subprotocol
+
+
+@click.command("fake")
+@click.option(
+    "--listen",
+    metavar="ADDR",
+    default="127.0.0.1:0",
+    show_default=True,
+    help="Address to listen on, IP:PORT, IP or :PORT; port 0 takes a free one.",
+)
+@click.option("--allow-remote", is_flag=True, help="Allow an ADDR that other machines can reach.")
+@click.option(
+    "--allow-processes",
+    is_flag=True,
+    help="Serve pod default/host too, whose commands are real processes of this machine, run as the current user.",
+)
+@click.option(
+    "--write-config",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write ca.crt, client.crt and client.key (mode 0600) into DIR, which is made if it is missing.",
+)
+@click.option("--user", default="kubewire", show_default=True, help="Who the client certificate speaks for.")
+@click.option("--group", "groups", multiple=True, default=("system:masters",), show_default=True, help="Repeatable.")
+@click.option(
+    "--protocol",
+    "protocols",
+    multiple=True,
+    type=click.Choice([str(protocol) for protocol in CRI_SPDY]),
+    help="Subprotocol to accept, best first; repeatable. Default: all of them, as container runtimes do.",
+)
+def fake(
+    listen: str,
+    allow_remote: bool,
+    allow_processes: bool,
+    write_config: Path | None,
+    user: str,
+    groups: tuple[str, ...],
+    protocols: tuple[str, ...],
+) -> None:
+    """Serve a fake kubelet on this machine, for tests and trials.
+
+    Pod default/demo has the container main, which runs scripted commands only: ls, cat, echo, true, false, exit N,
+    source N, random N SEED, sink, discard, both N, sleep S, ignore-stdin S, early-exit N, sizes N, fail TEXT.
+
+    When it is ready to accept, one line of JSON is printed: the address as "kubelet", and the paths of the files that
+    were written. SIGTERM or Ctrl-C ends it, and every command in it.
+    """
+    host, port = _address(listen)
+    pods = [Pod("default/demo")]
+    if allow_processes:
+        pods.append(Pod("default/host", [Container("main", processes=True)]))
+    try:
+        kubelet = FakeKubelet(
+            pods,
+            host=host,
+            port=port,
+            allow_remote=allow_remote,
+            allow_processes=allow_processes,
+            protocols=[Subprotocol(protocol) for protocol in protocols] or CRI_SPDY,
+        )
+    except (ValueError, PermissionError) as error:
+        raise click.UsageError(str(error)) from error
+    stopped = _stop_on_signals()
+    try:
+        kubelet.start()
+        facts: dict[str, str | None] = {"kubelet": kubelet.url, "apiserver": None}
+        if write_config is not None:
+            facts.update(_write(kubelet, write_config, user, groups))
+        click.echo(json.dumps(facts))
+        stopped.wait()
+    except OSError as error:
+        raise click.ClickException(f"cannot serve on {listen}: {error.strerror or error}") from error
+    finally:
+        kubelet.close()
+
+
+def _address(listen: str) -> tuple[str, int]:
+    """Host and port of ``IP:PORT``, ``[IPV6]:PORT``, ``IP`` or ``:PORT``."""
+    host, colon, port = listen.rpartition(":")
+    if not colon or (":" in host and not host.endswith("]")):
+        host, port = listen, "0"  # no port, or an IPv6 address alone
+    host = host.removeprefix("[").removesuffix("]") or "127.0.0.1"
+    if not (port.isascii() and port.isdecimal() and int(port) <= 65535):
+        raise click.BadParameter(f"expected a port of 0 to 65535, got {port!r}", param_hint="--listen")
+    return host, int(port)
+
+
+def _stop_on_signals() -> threading.Event:
+    stopped = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopped.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    return stopped
+
+
+def _write(kubelet: FakeKubelet, folder: Path, user: str, groups: tuple[str, ...]) -> dict[str, str | None]:
+    folder = folder.absolute()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    certificate, key = kubelet.credentials(user, groups).write(folder)
+    ca = kubelet.authority.write(folder / "ca.crt")
+    paths = {"ca": ca, "client_certificate": certificate, "client_key": key}
+    return {**{name: str(path) for name, path in paths.items()}, "kubeconfig": None}
