@@ -243,6 +243,15 @@ class ClientUpgrade:
             text = text.replace(secret, _STRUCK_OUT)
         return text
 
+    def _strike_out_body(self, *, cut: bool) -> bytes:
+        body = bytes(self._body)
+        for secret in (value.encode() for value in self._secrets):
+            body = body.replace(secret, _STRUCK_OUT.encode())
+            sizes = range(len(secret) - 1, 3, -1) if cut else ()  # the cut may have gone through it
+            if size := next((size for size in sizes if body.endswith(secret[:size])), 0):
+                body = body[:-size] + _STRUCK_OUT.encode()
+        return body
+
     def _decode(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:
         return tuple((name.decode("latin-1"), self._strike_out(value.decode("latin-1"))) for name, value in headers)
 
@@ -351,9 +360,7 @@ class ClientUpgrade:
         )
 
     def _refuse(self, answer: h11.Response, note: str = "") -> UpgradeRefused:
-        body = bytes(self._body)
-        for secret in self._secrets:
-            body = body.replace(secret.encode(), _STRUCK_OUT.encode())
+        body = self._strike_out_body(cut=bool(note))
         reason = self._strike_out(answer.reason.decode("latin-1"))
         headers = self._decode(answer.headers)
         status = answer.status_code

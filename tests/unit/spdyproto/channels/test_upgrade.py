@@ -400,6 +400,14 @@ class TestRefused:
         assert SECRET not in shown
         assert SECRET[:5] not in shown
 
+    @pytest.mark.parametrize("shown", [4, 9, len(SECRET) - 1])
+    def test_credentials_that_the_cut_went_through(self, shown: int) -> None:
+        body = f"Authorization: {SECRET}".encode()
+        size = len(body) - len(SECRET) + shown
+        result = refused(answer("400 Bad Request", body=body), client(limits=Limits(refusal_body=size)))
+        assert result.note
+        assert result.message == "Authorization: <credentials>"
+
     def test_credentials_in_garbage_are_struck_out(self) -> None:
         assert SECRET not in str(failed(f"Authorization: Bearer {SECRET}\r\n\r\n".encode()))
 
