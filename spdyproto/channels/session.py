@@ -9,9 +9,10 @@ tells how the command ended.
 What proves completion is the heart of it. With v4 (and v5, which over SPDY is v4): a status was received and every
 output ended. Before v4 the error stream holds text, and only on failure, so the proof is that all streams ended with
 the error stream empty. Streams end by FIN, by RST_STREAM(CANCEL), which is how Go's server ends most of them, and
-under v4 also by GOAWAY, which a server sends after the last byte. The mere end of the connection ends no output: a
-proxy or a dying kubelet looks the same. Whatever is missing then is named in ``Lost``; nothing is ever a success
-without the proof.
+under v4 also by GOAWAY, which a server sends after the last byte. v1 has a quirk of its own: its server resets the
+error stream before the command runs and writes a failure on it all the same, so there the error stream ends with
+GOAWAY alone. The mere end of the connection ends no output: a proxy or a dying kubelet looks the same. Whatever is
+missing then is named in ``Lost``; nothing is ever a success without the proof.
 
 Sources: ``cri-streaming: pkg/streaming/remotecommand/httpstream.go``, ``client-go: tools/remotecommand/{v2,v4}.go``.
 """
@@ -48,6 +49,7 @@ from spdyproto.limits import Deadlines, Keepalive, Limits
 from spdyproto.spdy.constants import RstStatus
 from spdyproto.spdy.events import (
     ConnectionTerminated,
+    DataAfterReset,
     DataReceived,
     Event,
     GoAwayReceived,
@@ -168,6 +170,9 @@ class ClientSession(SessionBase):
                 self._on_stream_end(self._kinds[event.stream_id], events)
         elif isinstance(event, StreamReset):
             self._on_reset(event, events)
+        elif isinstance(event, DataAfterReset):
+            if self.version is Subprotocol.V1 and self._kinds.get(event.stream_id) is StreamKind.ERROR:
+                self._on_error_data(event.data, events)
         elif isinstance(event, GoAwayReceived):
             self._goaway = True
         elif isinstance(event, ConnectionTerminated):
@@ -182,7 +187,7 @@ class ClientSession(SessionBase):
             self._lose(PeerClosed(f"the server broke the rules of the {kind.value} stream ({status})"), events)
         elif event.status != RstStatus.CANCEL and kind in (StreamKind.ERROR, *self._open_outputs):
             self._lose(PeerClosed(f"the server aborted the {kind.value} stream ({status})"), events)
-        else:
+        elif kind is not StreamKind.ERROR or self.version is not Subprotocol.V1:
             self._on_stream_end(kind, events)
             if kind is StreamKind.STDIN and self.stdin_open:
                 self.stdin_open = False
@@ -205,10 +210,12 @@ class ClientSession(SessionBase):
 
     def _on_terminated(self, event: ConnectionTerminated, events: list[SessionEvent], now: float) -> None:
         json_status = self.version.has_json_status
-        orderly = self._goaway and event.error is None and json_status
-        if orderly:
-            for kind in sorted(self._open_outputs):
-                self._on_stream_end(kind, events)
+        if self._goaway and event.error is None:
+            if json_status:
+                for kind in sorted(self._open_outputs):
+                    self._on_stream_end(kind, events)
+            elif self.version is Subprotocol.V1:
+                self._error_ended = True
         if json_status and (event.error is None or isinstance(event.error, PeerClosed)):
             # A status is a whole JSON document or an error: the end of the connection can hide no part of it.
             self._error_ended = True

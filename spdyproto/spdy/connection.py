@@ -36,6 +36,7 @@ from spdyproto.spdy.constants import (
     SettingId,
 )
 from spdyproto.spdy.events import (
+    DataAfterReset,
     DataReceived,
     Event,
     GoAwayReceived,
@@ -159,7 +160,10 @@ class SpdyConnection(SendingHalf):
             self._credit_back(0, len(chunk))
         if stream is not None and stream.theirs is Half.AWAITING_REPLY:
             self._reset(stream, RstStatus.PROTOCOL_ERROR)
-        elif self._strict and end:
+        elif not self._strict:
+            if chunk and self._table.closed.get(stream_id) is ClosedBy.THEIR_RESET:
+                self._events.append(DataAfterReset(stream_id, chunk))
+        elif end:
             if stream is not None:
                 verdict = TRANSITIONS[stream.theirs, Act.DATA]
                 assert isinstance(verdict, RstStatus)

@@ -53,6 +53,19 @@ class DataReceived:
 
 
 @dataclass(slots=True)
+class DataAfterReset:
+    """Payload on a stream that its sender has reset; kubernetes policy only.
+
+    Nothing should ever come there, and most users drop it. It exists because the oldest remote-command servers reset
+    their error stream first and write the error on it afterwards (``cri-streaming:
+    pkg/streaming/remotecommand/httpstream.go``, ``v1ProtocolHandler``). ``data`` lives as in ``DataReceived``.
+    """
+
+    stream_id: int
+    data: memoryview
+
+
+@dataclass(slots=True)
 class StreamReset:
     """The stream is gone in both directions. ``by_peer`` tells a RST_STREAM that came from one that we had to send."""
 
@@ -115,6 +128,7 @@ Event: TypeAlias = (
     | StreamAccepted
     | HeadersReceived
     | DataReceived
+    | DataAfterReset
     | StreamReset
     | WindowUpdated
     | SettingsReceived

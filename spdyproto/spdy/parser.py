@@ -17,7 +17,6 @@ from spdyproto.spdy.constants import FLAG_FIN, HEADER_SIZE, MAX_LENGTH, VERSION
 from spdyproto.spdy.frames import CONTROL_BIT, unpack_header
 from spdyproto.types import Buffer
 
-
 _FLAGS_BEYOND_FIN = 0x02000000
 """The second word of a data header is below this when no flag but FIN is set."""
 
