@@ -644,6 +644,7 @@ class TestServer:
         result = negotiate_upgrade(request(*named, *lines), CRI_SPDY)
         assert (result.status, result.protocol) == (400, None)
         assert result.body.startswith(b"unable to upgrade: missing upgrade headers in request: ")
+        assert (b"X-Stream-Protocol-Version", b"v4.channel.k8s.io") in result.headers  # set before the check, as in Go
         assert SECRET.encode() not in result.body
 
     def test_negotiation_comes_before_the_upgrade_headers(self) -> None:
