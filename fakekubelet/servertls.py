@@ -198,12 +198,6 @@ class _Connection:
     def version(self) -> str | None:
         return self._connection.get_protocol_version_name()
 
-    def cipher(self) -> tuple[str, str, int] | None:
-        name = self._connection.get_cipher_name()
-        if name is None:
-            return None
-        return name, self._connection.get_cipher_version() or "", self._connection.get_cipher_bits() or 0
-
     def selected_alpn_protocol(self) -> str | None:
         return self._connection.get_alpn_proto_negotiated().decode("ascii") or None
 

@@ -101,9 +101,6 @@ class TLSObject(Protocol):
     def version(self) -> str | None:
         """Such as ``"TLSv1.3"``."""
 
-    def cipher(self) -> tuple[str, str, int] | None:
-        """Name, protocol, secret bits."""
-
     def selected_alpn_protocol(self) -> str | None:
         """Such as ``"http/1.1"``."""
 
@@ -337,22 +334,31 @@ class TLSPipe:
             self._drain()
 
     def take(self, limit: int | None = None) -> bytes:
-        """Remove up to ``limit`` bytes of ciphertext (all by default) from the queue, in one piece, maybe ``b""``.
+        """Remove up to ``limit`` bytes of ciphertext (default: all) from the queue, in one piece, maybe ``b""``.
 
-        The caller owes the peer all of it, in order: write it completely before the next ``take``.
+        The caller owes the peer all of it, in order: write it completely before the next ``take``. For bulk data prefer
+        ``take_segments``, or a limit below 128 KiB: a larger piece is given to and taken from the system anew each time
+        (glibc's ``M_MMAP_THRESHOLD``), and its page faults cost as much as the encryption.
         """
-        segments = self.take_segments()
-        taken = segments[0] if len(segments) == 1 else b"".join(segments)
-        if limit is not None and len(taken) > limit:
-            self._queue.append(taken[limit:])
-            self._size = len(taken) - limit
-            taken = taken[:limit]
+        queue = self._queue
+        count = size = 0
+        for piece in queue:
+            if limit is not None and size + len(piece) > limit:
+                break
+            count += 1
+            size += len(piece)
+        if not count and queue and limit:
+            taken, queue[0] = queue[0][:limit], queue[0][limit:]
+        else:
+            taken = queue[0] if count == 1 else b"".join(queue[:count])
+            del queue[:count]
+        self._size -= len(taken)
         return taken
 
     def take_segments(self) -> list[bytes]:
-        """Remove all ciphertext as it is queued, one piece for each record: for ``socket.sendmsg`` or ``writelines``.
+        """Remove all ciphertext as it is queued, one piece for each record, for ``socket.sendmsg``: the cheapest way.
 
-        Saves the copy of ``take``; the same duty holds. ``sendmsg`` takes at most 1024 pieces.
+        The same duty as for ``take``. POSIX promises no more than 16 pieces to a call, Linux and macOS take 1024.
         """
         segments, self._queue, self._size = self._queue, [], 0
         return segments
@@ -402,12 +408,6 @@ class TLSPipe:
     def version(self) -> str | None:
         """``"TLSv1.3"`` or ``"TLSv1.2"``; None before the handshake."""
         return self._tls.version()
-
-    @property
-    def cipher(self) -> str | None:
-        """OpenSSL's name of the cipher suite; None before the handshake."""
-        cipher = self._tls.cipher()
-        return None if cipher is None else cipher[0]
 
     @property
     def alpn(self) -> str | None:
