@@ -34,6 +34,13 @@ class Plan:
     stderr: Sink | None
     decode: tuple[str, str] | None
 
+    def captured(self) -> tuple[bytes | None, bytes | None]:
+        """What was captured of stdout and stderr."""
+        return (
+            self.stdout.partial() if self.stdout is not None else None,
+            self.stderr.partial() if self.stderr is not None else None,
+        )
+
 
 def command_words(args: Sequence[str]) -> tuple[str, ...]:
     """``args`` as a tuple of words. Raises TypeError for a string: nothing here splits words or runs a shell."""

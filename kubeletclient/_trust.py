@@ -15,9 +15,10 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from kubeletclient.credentials import BearerToken, ClientCertificate, Credentials, PathOrPEM
+from kubeletclient.credentials import BearerToken, ClientCertificate, Credentials
 from kubeletclient.endpoints import Endpoint
 from kubeletclient.errors import CredentialsError, UnverifiedTokenError
+from spdyproto.pem import PathOrPEM
 from spdyproto.tls import client_context
 
 __all__ = ["Trust"]

@@ -7,20 +7,15 @@ disk.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import ssl
-import tempfile
 import time
-from collections.abc import Iterator
 from typing import Final, NoReturn, TypeAlias
 
 from kubeletclient.errors import CredentialsError
+from spdyproto.pem import PathOrPEM, pem_file
 
 __all__ = ["BearerToken", "ClientCertificate", "Credentials"]
-
-PathOrPEM: TypeAlias = str | os.PathLike[str] | bytes
-"""A path, or the PEM text itself as bytes."""
 
 _TOKEN_FILE_SIZE: Final = 64 * 1024
 """Bytes read from a token file. Service account tokens are about 1 KiB; an HTTP head takes 64 KiB."""
@@ -166,38 +161,3 @@ def _checked(token: str) -> str:
 
 def _named(source: PathOrPEM) -> str:
     return "<bytes>" if isinstance(source, bytes) else repr(os.fspath(source))
-
-
-@contextlib.contextmanager
-def pem_file(source: PathOrPEM) -> Iterator[str]:
-    """A path to ``source``: its own, or that of an anonymous in-memory file which is gone when the block ends.
-
-    Where the system has no ``memfd_create`` a file readable by this user alone stands in; it is removed when the
-    block ends.
-    """
-    if not isinstance(source, bytes):
-        yield os.fspath(source)
-        return
-    if hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd"):
-        descriptor = os.memfd_create("kubewire-pem")
-        try:
-            _write_all(descriptor, source)
-            yield f"/proc/self/fd/{descriptor}"
-        finally:
-            os.close(descriptor)
-        return
-    descriptor, path = tempfile.mkstemp(prefix="kubewire-")
-    try:
-        try:
-            _write_all(descriptor, source)
-        finally:
-            os.close(descriptor)
-        yield path
-    finally:
-        os.unlink(path)
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]

@@ -109,6 +109,8 @@ class ClientError(KubewireError):
     - ``stdout``, ``stderr``: what had been captured by then; ``None`` for an output that was not captured.
     """
 
+    _with_amounts = False
+
     def __init__(
         self,
         cause: str,
@@ -137,9 +139,7 @@ class ClientError(KubewireError):
 
     def __str__(self) -> str:
         text = self.cause
-        if self.owed:
-            text += f"; still owed: {', '.join(self.owed)}"
-        if self.received or self.sent:
+        if self._with_amounts and (self.received or self.sent):
             text += f" ({_amounts('received', self.received)}; {_amounts('sent', self.sent)})"
         if self.hint:
             text += f"; {self.hint}"
@@ -294,12 +294,15 @@ class DeadlineExceeded(ClientError, TimeoutError):
     """
 
     timeout: float = 0.0
+    _with_amounts = True
 
 
 class OutputLimitExceeded(ClientError):
     """Captured output crossed ``capture_limit``; the connection is closed. The bytes up to the limit are in
     ``stdout`` and ``stderr``.
     """
+
+    _with_amounts = True
 
 
 class StdinClosed(ClientError, BrokenPipeError):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import codecs
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from kubeletclient import errors
-from spdyproto.channels.events import Exited, Lost, StreamSet
+from spdyproto.channels.events import Exited, Lost, StreamKind, StreamSet
 from spdyproto.channels.status import ExitStatus
 from spdyproto.errors import PeerTimeout
 from spdyproto.text import printable
@@ -16,8 +16,6 @@ from spdyproto.text import printable
 __all__ = ["Completed", "Context", "decoder", "failure_of"]
 
 Text = TypeVar("Text", bytes, str)
-
-_EXIT_STATUS: Final = "the exit status"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +37,24 @@ class Completed(Generic[Text]):
     sent: Mapping[str, int]
     duration: float
 
+    @classmethod
+    def of(
+        cls,
+        args: Sequence[str],
+        returncode: int,
+        captured: tuple[bytes | None, bytes | None],
+        decode: tuple[str, str] | None,
+        *rest: Any,  # noqa: ANN401 - the other fields in order
+    ) -> Completed[bytes] | Completed[str]:
+        """The result for captured bytes, decoded if that was asked for. Raises UnicodeDecodeError as
+        ``bytes.decode``.
+        """
+        out, err = captured
+        if decode is None:
+            return Completed(args, returncode, out, err, *rest)
+        text = [None if data is None else data.decode(*decode) for data in captured]
+        return Completed(args, returncode, text[0], text[1], *rest)
+
     def check_returncode(self) -> None:
         """Raise CommandFailed when the exit code is not 0."""
         if self.returncode:
@@ -57,8 +73,8 @@ class Context:
         self,
         error: errors.ClientError,
         *,
-        received: Mapping[str, int],
-        sent: Mapping[str, int],
+        received: Mapping[StreamKind, int],
+        sent: Mapping[StreamKind, int],
         stdout: bytes | None = None,
         stderr: bytes | None = None,
     ) -> errors.ClientError:
@@ -72,14 +88,18 @@ class Context:
         return error
 
 
-def failure_of(outcome: Exited | Lost) -> errors.ClientError | None:
-    """The error that this end of a session means, or None when an exit code is known."""
+def failure_of(outcome: Exited | Lost, ledger: str = "") -> errors.ClientError | None:
+    """The error that this end of a session means, or None when an exit code is known.
+
+    ``ledger`` is the session's own account of what came and what is missing; its last part, behind ``owed:``, lists
+    the latter.
+    """
     if isinstance(outcome, Lost):
         kind = errors.PeerNotResponding if isinstance(outcome.error, PeerTimeout) else errors.ConnectionLost
         lost = kind(
             f"the session was lost: {outcome.error}",
             hint="how the command ended is unknown, and it may still be running: check before you run it again",
-            owed=(_EXIT_STATUS,),
+            owed=ledger.rpartition("owed: ")[2].split(", ") if ledger else (),
         )
         lost.__cause__ = outcome.error
         return lost
