@@ -72,6 +72,7 @@ class SendingHalf:
         self._next_ping = self._next_id
         self._out = Outbox(self._limits, self._flow, tracer)
         self._events: list[Event] = []
+        self._dropping = False
         self._terminated = False
         self._eof = False
         self._goaway_sent = False
@@ -147,16 +148,20 @@ class SendingHalf:
         self._require_alive()
         if self._goaway_received or self._goaway_sent:
             raise LocalProtocolError("no stream can be opened after GOAWAY: open a new connection")
-        if self._next_id > MAX_STREAM_ID:
+        stream_id = self._next_id
+        while stream_id in self._live or stream_id in self._table.closed:
+            stream_id += 2  # a Kubernetes peer may have taken an id of our parity
+        if stream_id > MAX_STREAM_ID:
             raise StreamIdsExhausted("all stream ids of this connection are used: open a new connection")
         if not 0 <= priority <= 7:
             raise LocalProtocolError(f"priority {priority}; 0 (highest) to 7 expected")
+        if not 0 <= associated_to <= MAX_STREAM_ID:
+            raise LocalProtocolError(f"associated stream {associated_to}; 0 to {MAX_STREAM_ID} expected")
         if len(self._live) >= self._limits.streams:
             raise LocalProtocolError(f"{len(self._live)} streams are open; the limit is {self._limits.streams}")
         self._out.require_room(0)
-        stream_id = self._next_id
         block = self._codec.encode(headers, reply=False)
-        self._next_id += 2
+        self._next_id = stream_id + 2
         ours, theirs = initial_halves(fin=fin, unidirectional=unidirectional)
         self._add(Stream(stream_id, ours, theirs, opened_by_us=True, priority=priority))
         flags = (FLAG_FIN if fin else 0) | (FLAG_UNIDIRECTIONAL if unidirectional else 0)
@@ -168,8 +173,13 @@ class SendingHalf:
         return stream_id
 
     def accept_stream(self, stream_id: int, headers: HeaderList = (), *, fin: bool = False) -> None:
-        """Queues SYN_REPLY for a stream of the peer. Kubernetes' servers send it without headers."""
+        """Queues SYN_REPLY for a stream of the peer. Kubernetes' servers send it without headers.
+
+        Raises ``OutputLimitExceeded`` when too much is queued: a peer that opens streams and reads no replies must not
+        fill our memory.
+        """
         stream = self._may(stream_id, Act.REPLY)
+        self._out.require_room(0)
         block = self._codec.encode(headers, reply=True)
         stream.ours = Half.OPEN
         self._trace("out", "SYN_REPLY", stream_id, headers, fin)
@@ -218,6 +228,8 @@ class SendingHalf:
     def reset_stream(self, stream_id: int, status: RstStatus = RstStatus.CANCEL) -> None:
         """Ends both halves at once. A Go peer wedges on a reset of a stream it has not replied to yet."""
         stream = self._may(stream_id, Act.RESET)
+        if not 0 < status <= 0xFFFFFFFF:
+            raise LocalProtocolError(f"RST_STREAM status {status}; 1 to 0xffffffff expected")
         self._drop(stream, ClosedBy.OUR_RESET)
         self._trace("out", "RST_STREAM", stream_id, int(status))
         self._out.control(frames.pack_rst_stream(stream_id, status))
@@ -235,6 +247,9 @@ class SendingHalf:
     def send_settings(self, entries: list[tuple[int, int, int]], *, clear: bool = False) -> None:
         """Queues SETTINGS; ``entries`` as (id, value, flags)."""
         self._require_alive()
+        for key, value, flags in entries:
+            if not (0 <= key <= 0xFFFFFF and 0 <= value <= 0xFFFFFFFF and 0 <= flags <= 0xFF):
+                raise LocalProtocolError(f"setting {key} = {value}, flags {flags}: 24, 32 and 8 bits expected")
         self._trace("out", "SETTINGS", entries, clear)
         self._out.control(frames.pack_settings(entries, clear=clear))
 
@@ -250,7 +265,8 @@ class SendingHalf:
         """The application has taken ``size`` received bytes: opens the windows again. Nothing happens without
         windows."""
         if self._metered and not self._terminated:
-            self._credit_back(stream_id, size)
+            for target, delta in self._flow.acknowledge(stream_id, size):
+                self._out.control(frames.pack_window_update(target, delta))
 
     def data_to_send(self) -> list[Buffer]:
         """All segments that may leave now, in order and unjoined; the caller owns them."""
@@ -304,8 +320,8 @@ class SendingHalf:
     def _reset(self, stream: Stream, status: RstStatus) -> None:
         """Ends a stream for the peer's fault."""
         self._drop(stream, ClosedBy.OUR_RESET)
-        self._chore(frames.pack_rst_stream(stream.stream_id, status))
         self._events.append(StreamReset(stream.stream_id, status, False))
+        self._chore(frames.pack_rst_stream(stream.stream_id, status))
 
     def _chore(self, frame: bytes) -> None:
         """Queues an answer that the peer caused; too many that it does not let us send end the connection."""
@@ -313,9 +329,10 @@ class SendingHalf:
             limit = self._limits.queued_chores
             self._fail(LimitExceeded(f"the peer caused more than {limit} answers (pings, resets) without reading them"))
 
-    def _credit_back(self, stream_id: int, size: int) -> None:
-        for target, delta in self._flow.acknowledge(stream_id, size):
-            self._out.control(frames.pack_window_update(target, delta))
+    def _credit_back(self, size: int) -> None:
+        """Opens the session's window again after bytes that nobody takes."""
+        for target, delta in self._flow.acknowledge(0, size):
+            self._chore(frames.pack_window_update(target, delta))
 
     def _release(self, streams: Iterable[Stream]) -> None:
         """Sends what the windows allow now."""

@@ -114,7 +114,8 @@ class SpdyConnection(SendingHalf):
         elif not clean:
             self._end(PeerClosed("the connection was cut: the transport ended without its own end mark"))
         elif self._live:
-            self._end(PeerClosed(f"the connection ended without GOAWAY and with {len(self._live)} open streams"))
+            how = "after GOAWAY" if self._goaway_received else "without GOAWAY"
+            self._end(PeerClosed(f"the connection ended {how} with {len(self._live)} open streams"))
         else:
             self._end(None)
         return self._take_events()
@@ -131,10 +132,10 @@ class SpdyConnection(SendingHalf):
         ):
             return self._on_stray_data(stream_id, stream, chunk, end)
         if self._metered:
-            try:
-                self._flow.received(stream_id, len(chunk))
-            except FlowControlError as error:
-                return self._on_flow_error(error)
+            room = self._flow.receivable(stream_id)
+            if len(chunk) > room:
+                return self._on_overrun(stream_id, chunk, room)
+            self._flow.received(stream_id, len(chunk))
         if not chunk and not fin:
             return None
         stream.received += len(chunk)
@@ -146,18 +147,40 @@ class SpdyConnection(SendingHalf):
             self._forget_if_over(stream)
         return None
 
+    def on_more_data(self, stream_id: int, chunk: memoryview, fin: bool, end: bool) -> bool | None:
+        """For the parser: a later piece of a data frame. A frame is taken whole or dropped whole, also when the stream
+        was accepted in between: half a frame would be silent corruption."""
+        if self._dropping:
+            return self._on_stray_data(stream_id, self._live.get(stream_id), chunk, end)
+        return self.on_data(stream_id, chunk, fin, end)
+
+    def _on_overrun(self, stream_id: int, chunk: memoryview, room: int) -> bool | None:
+        """More data than the windows allow. What still fits is delivered, so that it makes no difference in what pieces
+        the data came."""
+        if room:
+            self.on_data(stream_id, chunk[:room], False, False)
+        over = len(chunk) - room
+        try:
+            self._flow.received(stream_id, over)
+        except FlowControlError as error:
+            if error.stream_id is not None:
+                self._credit_back(over)  # the stream ends here, but the session's window must not shrink with it
+            return self._on_flow_error(error)
+        return None
+
     def _on_stray_data(self, stream_id: int, stream: Stream | None, chunk: memoryview, end: bool) -> bool | None:
         """Data on a stream whose sender may not send it: dropped as spdystream drops it, or answered as the text says.
 
         One case is an error in both policies: data for a stream of ours that the peer has not replied to. To drop it
         would lose bytes in silence.
         """
+        self._dropping = not end
         if self._metered:
             try:
                 self._flow.received(0, len(chunk))
             except FlowControlError as error:
                 return self._on_flow_error(error)
-            self._credit_back(0, len(chunk))
+            self._credit_back(len(chunk))
         if stream is not None and stream.theirs is Half.AWAITING_REPLY:
             self._reset(stream, RstStatus.PROTOCOL_ERROR)
         elif not self._strict:
@@ -168,7 +191,7 @@ class SpdyConnection(SendingHalf):
                 verdict = TRANSITIONS[stream.theirs, Act.DATA]
                 assert isinstance(verdict, RstStatus)
                 self._reset(stream, verdict)
-            elif self._table.closed.get(stream_id) not in (ClosedBy.OUR_RESET, ClosedBy.THEIR_RESET):
+            elif not self._table.was_reset(stream_id):
                 known = stream_id in self._table.closed
                 status = RstStatus.STREAM_ALREADY_CLOSED if known else RstStatus.INVALID_STREAM
                 self._chore(frames.pack_rst_stream(stream_id, status))
@@ -199,6 +222,7 @@ class SpdyConnection(SendingHalf):
             return
         self._table.highest_received = stream_id
         if len(self._live) >= self._limits.streams:
+            self._table.remember(stream_id, ClosedBy.OUR_RESET)
             self._chore(frames.pack_rst_stream(stream_id, RstStatus.REFUSED_STREAM))
             return
         theirs, ours = initial_halves(fin=fin, unidirectional=uni)
@@ -240,7 +264,7 @@ class SpdyConnection(SendingHalf):
         returned."""
         stream = self._live.get(stream_id)
         if stream is None:
-            if self._strict:
+            if self._strict and not self._table.was_reset(stream_id):
                 self._chore(frames.pack_rst_stream(stream_id, RstStatus.INVALID_STREAM))
             return None
         after = TRANSITIONS[stream.theirs, act]
@@ -281,8 +305,8 @@ class SpdyConnection(SendingHalf):
         ping_id = frames.unpack_ping(payload, flags)
         self._trace("in", "PING", ping_id)
         if ping_id % 2 != self._next_ping % 2:
-            self._chore(frames.pack_ping(ping_id))
             self._events.append(PingReceived(ping_id))
+            self._chore(frames.pack_ping(ping_id))
             return
         sent = self._pings.pop(ping_id, None)
         if sent is not None:

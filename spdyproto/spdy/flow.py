@@ -36,6 +36,9 @@ class FlowPolicy(Protocol):
     def sent(self, stream_id: int, size: int) -> None:
         """Charges outgoing bytes, which ``sendable`` allowed."""
 
+    def receivable(self, stream_id: int) -> int:
+        """How many bytes the peer may send on the stream now."""
+
     def received(self, stream_id: int, size: int) -> None:
         """Charges incoming bytes. Raises ``FlowControlError`` (with the stream id, or None for the session)."""
 
@@ -68,6 +71,9 @@ class Unmetered:
 
     def sent(self, stream_id: int, size: int) -> None:
         pass
+
+    def receivable(self, stream_id: int) -> int:
+        return MAX_WINDOW
 
     def received(self, stream_id: int, size: int) -> None:
         pass
@@ -122,15 +128,20 @@ class Windowed:
         self._send[stream_id] -= size
         self._send_session -= size
 
+    def receivable(self, stream_id: int) -> int:
+        return max(0, min(self._receive.get(stream_id, 0), self._receive_session))
+
     def received(self, stream_id: int, size: int) -> None:
         self._receive_session -= size
         if self._receive_session < 0:
-            raise FlowControlError(f"{-self._receive_session} bytes beyond the session window")
+            raise FlowControlError(f"more data than the session window of {self._session_window} bytes allows")
         if stream_id in self._receive:
             self._receive[stream_id] -= size
             if self._receive[stream_id] < 0:
-                over = -self._receive[stream_id]
-                raise FlowControlError(f"{over} bytes beyond the window of stream {stream_id}", stream_id=stream_id)
+                window = self._stream_window
+                raise FlowControlError(
+                    f"more data than the window of stream {stream_id}, {window} bytes, allows", stream_id=stream_id
+                )
 
     def acknowledge(self, stream_id: int, size: int) -> list[tuple[int, int]]:
         updates = []

@@ -30,7 +30,7 @@ FORBIDDEN_IN_REQUEST = FORBIDDEN_IN_REPLY | {"host"}
 """Hop-by-hop names that must not occur (draft 3.1 sections 3.2.1, 3.2.2); spdystream ends the connection for them."""
 
 
-def encode_pairs(headers: HeaderList, forbidden: frozenset[str]) -> bytes:
+def encode_pairs(headers: HeaderList, forbidden: frozenset[str], *, strict: bool = False) -> bytes:
     """The uncompressed form of a block. Names are lower-cased; values of a repeated name are joined by NUL.
 
     Raises ``LocalProtocolError`` for an empty or forbidden name and for a value that would not come back as it was.
@@ -47,6 +47,8 @@ def encode_pairs(headers: HeaderList, forbidden: frozenset[str]) -> bytes:
         values.setdefault(lowered, []).append(value)
     parts = [_pack_u32(len(values))]
     for name, items in values.items():
+        if strict and len(items) > 1 and "" in items:
+            raise LocalProtocolError(f"the header {name!r} has an empty value in its list")
         try:
             raw_name = name.encode("latin-1")
             raw_value = "\x00".join(items).encode("latin-1")
@@ -152,7 +154,10 @@ class HeaderCodec:
 
     def encode(self, headers: HeaderList, *, reply: bool) -> bytes:
         """Raises ``LocalProtocolError`` before the compression state changes."""
-        plain = encode_pairs(headers, FORBIDDEN_IN_REPLY if reply else FORBIDDEN_IN_REQUEST)
+        forbidden = FORBIDDEN_IN_REPLY if reply else FORBIDDEN_IN_REQUEST
+        plain = encode_pairs(headers, forbidden, strict=self._strict)
+        if len(headers) > self._limits.header_pairs:
+            raise LocalProtocolError(f"{len(headers)} header pairs; the limit is {self._limits.header_pairs}")
         if len(plain) > self._limits.header_block:
             raise LocalProtocolError(f"header block of {len(plain)} bytes; the limit is {self._limits.header_block}")
         return self._compressor.compress(plain)

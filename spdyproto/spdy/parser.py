@@ -22,10 +22,13 @@ _FLAGS_BEYOND_FIN = 0x02000000
 
 
 class FrameSink(Protocol):
-    """Receives the frames. Either call may return True to stop the parser: the rest of the buffer is then dropped."""
+    """Receives the frames. Each call may return True to stop the parser: the rest of the buffer is then dropped."""
 
     def on_data(self, stream_id: int, chunk: memoryview, fin: bool, end: bool, /) -> bool | None:
-        """A piece of a data frame. ``end``: the frame's last piece. ``fin`` is set only together with it."""
+        """The first piece of a data frame. ``end``: also the last. ``fin`` is set only together with it."""
+
+    def on_more_data(self, stream_id: int, chunk: memoryview, fin: bool, end: bool, /) -> bool | None:
+        """A later piece of the same frame, at the start of a buffer; it may be empty."""
 
     def on_control(self, kind: int, flags: int, payload: memoryview, /) -> bool | None:
         """A whole control frame. ``payload`` must not be kept."""
@@ -57,7 +60,7 @@ class FrameParser:
             position = min(self._left, len(view))
             self._left -= position
             end = not self._left
-            if sink.on_data(self._stream_id, view[:position], self._fin and end, end):
+            if sink.on_more_data(self._stream_id, view[:position], self._fin and end, end):
                 return
         elif self._partial:
             position = self._complete_partial(view, sink)

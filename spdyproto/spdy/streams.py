@@ -53,9 +53,18 @@ class StreamTable:
     def remove(self, stream_id: int, how: ClosedBy) -> None:
         """A stream ended; the oldest memory goes when there are too many."""
         del self.live[stream_id]
-        if len(self.closed) >= self.memory:
-            self.closed.pop(next(iter(self.closed)))
+        self.remember(stream_id, how)
+
+    def remember(self, stream_id: int, how: ClosedBy) -> None:
+        """For a stream that never came to life too: what arrives late for it is no new fault."""
+        self.closed.pop(stream_id, None)
         self.closed[stream_id] = how
+        if len(self.closed) > self.memory:
+            del self.closed[next(iter(self.closed))]
+
+    def was_reset(self, stream_id: int) -> bool:
+        """Whether a reset ended it: what comes then may have been on its way."""
+        return self.closed.get(stream_id) in (ClosedBy.OUR_RESET, ClosedBy.THEIR_RESET)
 
 
 @dataclass(frozen=True, slots=True)
