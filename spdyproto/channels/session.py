@@ -39,8 +39,10 @@ from spdyproto.channels.subprotocols import Subprotocol
 from spdyproto.errors import (
     LimitExceeded,
     LocalProtocolError,
+    OutputLimitExceeded,
     PeerClosed,
     PeerTimeout,
+    ProtocolError,
     RemoteProtocolError,
     StatusError,
     StreamClosedError,
@@ -57,6 +59,8 @@ from spdyproto.spdy.events import (
     StreamOpened,
     StreamReset,
 )
+from spdyproto.spdy.states import Half
+from spdyproto.spdy.streams import StreamView
 from spdyproto.types import Buffer, Role, Tracer
 
 _KINDS = {kind.value: kind for kind in StreamKind}
@@ -86,6 +90,7 @@ class ClientSession(SessionBase):
         self._error_body = bytearray()
         self._error_ended = False
         self._status: ExitStatus | None = None
+        self._draining = False
         self._goaway = False
         self._closed = False
         self.stdin_open = streams.stdin
@@ -141,7 +146,9 @@ class ClientSession(SessionBase):
         kinds, received = self._kinds, self.received
         for event in below:
             if type(event) is DataReceived:
-                kind = kinds[event.stream_id]
+                kind = kinds.get(event.stream_id)
+                if kind is None:
+                    continue  # a stream that the server opened: see _on_event
                 if kind is StreamKind.STDOUT or kind is StreamKind.STDERR:
                     if event.data:
                         received[kind] += len(event.data)
@@ -177,14 +184,18 @@ class ClientSession(SessionBase):
             self._goaway = True
         elif isinstance(event, ConnectionTerminated):
             self._on_terminated(event, events, now)
+        # StreamOpened: a server has nothing to open here. Left without a reply such a stream carries nothing, and the
+        # engine refuses them beyond its limit.
 
     def _on_reset(self, event: StreamReset, events: list[SessionEvent]) -> None:
-        kind = self._kinds[event.stream_id]
+        kind = self._kinds.get(event.stream_id)
+        if kind is None:
+            return
         status = _status_name(event.status)
-        if event.stream_id in self._unanswered:
-            self._lose(PeerClosed(f"the server refused the {kind.value} stream ({status})"), events)
-        elif not event.by_peer:
+        if not event.by_peer:
             self._lose(PeerClosed(f"the server broke the rules of the {kind.value} stream ({status})"), events)
+        elif event.stream_id in self._unanswered:
+            self._lose(PeerClosed(f"the server refused the {kind.value} stream ({status})"), events)
         elif event.status != RstStatus.CANCEL and kind in (StreamKind.ERROR, *self._open_outputs):
             self._lose(PeerClosed(f"the server aborted the {kind.value} stream ({status})"), events)
         elif kind is not StreamKind.ERROR or self.version is not Subprotocol.V1:
@@ -237,7 +248,10 @@ class ClientSession(SessionBase):
             self._finish()
             events.append(self.outcome)
         elif self._error_ended:
-            self._arm(self._deadlines.drain, now)
+            # Only output counts as progress: the answers to our PINGs must not put the deadline off for ever.
+            if not self._draining or any(isinstance(event, Output | OutputEnded) for event in events):
+                self._draining = True
+                self._arm(self._deadlines.drain, now)
         elif not self._open_outputs and (self.streams.stdout or self.streams.stderr) and self._deadline is None:
             self._arm(self._deadlines.status, now)
 
@@ -367,6 +381,7 @@ class ServerSession(SessionBase):
         self._expected = len(expected_kinds(version, streams))
         self._replies = 0
         self._resizes = ResizeDecoder(self._limits.resize_buffer)
+        self._stdin_ended = False
         self.finished = False
         """True once ``finish`` queued the end of the session."""
         self.lost = False
@@ -392,41 +407,46 @@ class ServerSession(SessionBase):
     ) -> list[SessionEvent]:
         """Ends the session when the client has not opened its streams in time."""
         if self._deadline is not None and now >= self._deadline and not self.lost:
-            self._deadline = None
-            self.lost = True
             have = ", ".join(kind.value for kind in self._ids) or "none"
             seconds = self._deadlines.streams
-            return [Lost(PeerTimeout(f"{self._expected} streams expected within {seconds:g} s; opened: {have}"))]
+            return self._lose(PeerTimeout(f"{self._expected} streams expected within {seconds:g} s; opened: {have}"))
         return self._digest(self._engine.handle_timeout(now, output_blocked=output_blocked or input_paused))
 
     def _digest(self, below: list[Event]) -> list[SessionEvent]:
         events: list[SessionEvent] = []
         for event in below:
+            if self.lost:
+                break
             if type(event) is DataReceived:
                 self._on_data(event, events)
             elif isinstance(event, StreamOpened):
                 self._on_opened(event, events)
             elif isinstance(event, StreamReset):
-                if self._kinds.get(event.stream_id) is StreamKind.STDIN:
-                    events.append(StdinEnded())
-            elif isinstance(event, ConnectionTerminated) and not self.lost:
-                self.lost = True
-                self._deadline = None
-                if not self.finished:
-                    error = event.error
-                    gone = PeerClosed("the client closed the connection before the command ended")
-                    events.append(Lost(error if error is not None else gone))
+                if self._ids.get(StreamKind.STDIN) == event.stream_id:
+                    self._end_stdin(events)
+            elif isinstance(event, ConnectionTerminated):
+                gone = PeerClosed("the client closed the connection before the command ended")
+                events += self._lose(gone if event.error is None else event.error)
         return events
 
+    def _lose(self, error: ProtocolError) -> list[SessionEvent]:
+        self.lost = True
+        self._deadline = None
+        return [] if self.finished else [Lost(error)]
+
+    def _end_stdin(self, events: list[SessionEvent]) -> None:
+        if not self._stdin_ended:
+            self._stdin_ended = True
+            events.append(StdinEnded())
+
     def _on_data(self, event: DataReceived, events: list[SessionEvent]) -> None:
-        kind = self._kinds.get(event.stream_id)
-        if kind is StreamKind.STDIN:
+        if event.stream_id == self._ids.get(StreamKind.STDIN):
             if event.data:
-                self.received[kind] = self.received.get(kind, 0) + len(event.data)
+                self.received[StreamKind.STDIN] = self.received.get(StreamKind.STDIN, 0) + len(event.data)
                 events.append(Stdin(event.data))
             if event.fin:
-                events.append(StdinEnded())
-        elif kind is StreamKind.RESIZE:
+                self._end_stdin(events)
+        elif event.stream_id == self._ids.get(StreamKind.RESIZE):
             events.extend(Resized(width, height) for width, height in self._resizes.feed(event.data))
 
     def _on_opened(self, event: StreamOpened, events: list[SessionEvent]) -> None:
@@ -434,10 +454,18 @@ class ServerSession(SessionBase):
 
         Streams beyond the expected number get no reply; unknown kinds are replied to and not counted.
         """
-        if self.ready or self.finished:
-            return
+        view = self._engine.stream(event.stream_id)
+        if self.ready or self.finished or not isinstance(view, StreamView) or self._engine.terminated:
+            return  # the same buffer may hold the end of the stream, or of the connection
+        if view.ours is not Half.AWAITING_REPLY:
+            return  # unidirectional: there is no half on which to reply
         name = next((value for key, value in event.headers if key == "streamtype"), "")
-        self._engine.accept_stream(event.stream_id)
+        try:
+            self._engine.accept_stream(event.stream_id)
+        except OutputLimitExceeded:
+            limit = self._limits.queued_bytes
+            events += self._lose(LimitExceeded(f"the client opened streams without reading {limit} bytes of replies"))
+            return
         kind = _KINDS.get(name)
         if kind is None:
             return
@@ -449,7 +477,7 @@ class ServerSession(SessionBase):
             self._deadline = None
             events.append(Ready())
         if event.fin and kind is StreamKind.STDIN:
-            events.append(StdinEnded())
+            self._end_stdin(events)
 
     def can_write(self, kind: StreamKind) -> bool:
         """Whether the client still takes this output."""
@@ -471,15 +499,16 @@ class ServerSession(SessionBase):
     def finish(self, status: ExitStatus | bytes) -> None:
         """Queues the end as Go's server does: the status, RST_STREAM(CANCEL) for what has no FIN of ours, GOAWAY.
 
+        Raises ``OutputLimitExceeded``, with nothing done, when too much is queued: send it, then finish.
         ``bytes`` are sent as they are. Nothing happens the second time, or when the client is gone.
         """
         if self.finished or self._engine.terminated:
             self.finished = True
             return
-        self.finished = True
         body = status if isinstance(status, bytes) else encode_status(self.version, status)
         if body and self._may_send(StreamKind.ERROR):
             self._send(StreamKind.ERROR, body)
+        self.finished = True
         self._reset_all()
         self._engine.go_away()
 
