@@ -144,9 +144,10 @@ class TLSPipe:
         """The client's end. ``server_hostname`` is a DNS name or an IP address, and is sent as SNI if it is a name.
 
         It may be None only if ``context`` does not check names. ``session`` is the ``session`` of an earlier pipe
-        with the same context and server; the handshake then resumes it if the server still knows it.
-        Raises ValueError for a name that cannot be one, or one that is missing.
+        with the same context and server, to be resumed. Raises ValueError for a missing or impossible name.
         """
+        if context.check_hostname and not server_hostname:  # wrap_bio would go on and check nothing
+            raise ValueError("server_hostname is needed: the context checks it against the server's certificate")
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         tls = context.wrap_bio(incoming, outgoing, server_hostname=server_hostname, session=session)
         return cls(tls, incoming, outgoing)
@@ -276,8 +277,7 @@ class TLSPipe:
         All of it is encrypted now, so the caller bounds what it passes: batches of 128 to 256 KiB are fastest, as one
         system call then carries many records. The buffers are free again on return.
 
-        Raises LocalProtocolError, before anything changed, if the handshake is not complete, or after ``close_notify``
-        or a TLS error.
+        Raises LocalProtocolError, before any change: handshake not complete, after ``close_notify`` or a TLS error.
         """
         if not self._established or self._over:
             why = "after close_notify() or a TLS error" if self._over else "before the handshake is complete"
