@@ -1,0 +1,163 @@
+"""The runner of the flows that set up a connection, on an event loop.
+
+Every step is one of the loop's ``sock_*`` calls on a raw, non-blocking socket; TLS happens in memory
+(``spdyproto.tls``). Cancelling a step closes the flow and the socket, and leaves no callback on the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from typing import Final
+
+from kubeletclient._flows import Address, Command, Connect, Established, Flow, Load, Receive, Resolve, StartTLS
+from kubeletclient._policy import Deadline
+from kubeletclient._sockets import tune
+from kubeletclient.aio.wire import Scratch
+from kubeletclient.endpoints import is_address
+from spdyproto.tls import TLSPipe
+
+__all__ = ["Connection", "establish"]
+
+_READ: Final = 16 * 1024
+"""Bytes asked for at once while the connection is set up: a whole handshake flight, or a whole refusal, in one read."""
+
+
+class Connection:
+    """A socket that is being set up, with TLS over it once ``StartTLS`` was done."""
+
+    __slots__ = ("_fault", "_left", "_loop", "sock", "tls")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._left = b""  # plaintext that came together with the end of the handshake
+        self._fault: ssl.SSLError | None = None  # what came behind good data, which is handed out first
+        self.sock: socket.socket | None = None
+        self.tls: TLSPipe | None = None
+
+    async def perform(self, command: Command, timeout: float | None) -> object:
+        """Do what a flow asks for. Raises OSError, which includes TimeoutError and ssl.SSLError."""
+        if isinstance(command, Load):
+            return await self._loop.run_in_executor(None, command.function)
+        async with asyncio.timeout(timeout):
+            if isinstance(command, Resolve):
+                return await self._resolve(command)
+            if isinstance(command, Receive):
+                return await self._receive()
+            if isinstance(command, Connect):
+                await self._connect(command.address)
+            elif isinstance(command, StartTLS):
+                await self._start_tls(command)
+            else:
+                await self._send(command.data)
+            return None
+
+    def close(self) -> None:
+        """Close the socket, if there is one. No call of the loop may be waiting for it."""
+        if self.sock is not None:
+            self.sock.close()
+            self.sock = None
+
+    async def _resolve(self, command: Resolve) -> object:
+        if is_address(command.host):  # a look-up that cannot wait needs no thread
+            return socket.getaddrinfo(command.host, command.port, type=socket.SOCK_STREAM)
+        return await self._loop.getaddrinfo(command.host, command.port, type=socket.SOCK_STREAM)
+
+    async def _connect(self, address: Address) -> None:
+        family, kind, protocol, _, where = address
+        self.sock = sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setblocking(False)
+            tune(sock)
+            await self._loop.sock_connect(sock, where)
+        except BaseException:
+            self.close()
+            raise
+
+    async def _start_tls(self, command: StartTLS) -> None:
+        assert self.sock is not None
+        self.tls = tls = TLSPipe.client(command.context, command.server_name)
+        data = b""
+        while True:
+            try:
+                done = tls.do_handshake(data)
+            except ssl.SSLError:
+                self._send_alert(tls)
+                raise
+            if tls.pending:
+                await self._loop.sock_sendall(self.sock, tls.take())
+            if done:
+                break
+            data = await self._loop.sock_recv(self.sock, _READ)
+            if not data:
+                tls.receive_eof()
+        self._left = self._decrypted(tls, b"")
+
+    def _send_alert(self, tls: TLSPipe) -> None:
+        """Tell the peer why, if that needs no waiting."""
+        assert self.sock is not None
+        try:
+            self.sock.send(tls.take())
+        except OSError:
+            pass
+
+    def _decrypted(self, tls: TLSPipe, data: bytes) -> bytes:
+        if self._fault is not None:
+            raise self._fault
+        good = []
+        try:
+            for view in tls.receive(data, Scratch.of(self._loop).plain):
+                good.append(bytes(view))  # noqa: PERF401 - what came before a fault must be kept
+        except ssl.SSLError as fault:
+            if not good:
+                raise
+            self._fault = fault
+        return b"".join(good)
+
+    async def _send(self, data: bytes) -> None:
+        assert self.sock is not None
+        if self.tls is not None:
+            self.tls.send([data])
+            data = self.tls.take()
+        await self._loop.sock_sendall(self.sock, data)
+
+    async def _receive(self) -> bytes:
+        assert self.sock is not None
+        data, self._left = self._left, b""
+        while not data:
+            raw = await self._loop.sock_recv(self.sock, _READ)
+            if self.tls is None or not raw:
+                return raw
+            data = self._decrypted(self.tls, raw)
+            if not data and self.tls.closed_by_peer:
+                return b""
+        return data
+
+
+async def establish(flow: Flow, deadline: Deadline) -> tuple[Connection, Established]:
+    """Run ``flow`` to its end. Raises what the flow raises, or DeadlineExceeded; nothing stays open then, nor when this
+    is cancelled."""
+    connection = Connection(asyncio.get_running_loop())
+    try:
+        command = next(flow)
+        while True:
+            try:
+                answer = await connection.perform(command, deadline.left(_timeout(command)))
+            except OSError as error:
+                if isinstance(error, TimeoutError) and deadline.passed():
+                    raise deadline.error(f"the connection to be set up ({type(command).__name__})") from None
+                command = flow.throw(error)
+            else:
+                command = flow.send(answer)
+    except StopIteration as done:
+        established: Established = done.value
+        return connection, established
+    except BaseException:
+        flow.close()
+        connection.close()
+        raise
+
+
+def _timeout(command: Command) -> float | None:
+    return None if isinstance(command, Load) else command.timeout
