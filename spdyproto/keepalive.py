@@ -49,11 +49,12 @@ class KeepaliveTimer:
             return Verdict.PING
         if silence_proves_nothing:
             self.heard = now
-        silent = now - self.heard
-        if silent >= policy.deadline:
+        # One sum, compared and handed out: a difference of floats could stay short of the deadline at the deadline.
+        end = self.heard + policy.deadline
+        if now >= end:
             self._next = None
             return Verdict.DEAD
-        self._next = now + min(policy.period, policy.deadline - silent)
+        self._next = min(now + policy.period, end)
         return Verdict.NOTHING
 
     def obituary(self, now: float) -> str:
