@@ -1,0 +1,1 @@
+"""Processes at the other end of a measured client."""

@@ -1,0 +1,221 @@
+"""The limits: what the standard library's own TLS socket costs for the same bytes, from and to the same peer.
+
+Dial, upgrade and the opening of the streams are those of any client, so that the peer cannot tell. Then nothing is
+looked at any more: a download is ``recv_into`` until the end, an upload is ``sendall`` of frames that were made before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import socket
+import ssl
+import struct
+import time
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from benchmarks.variants.meter import UNIT, Consumer, Meter, command
+from spdyproto.channels.events import Exited, Lost, Output, StreamKind, StreamSet
+from spdyproto.channels.session import ClientSession
+from spdyproto.channels.subprotocols import Subprotocol
+from spdyproto.spdy.constants import FLAG_FIN
+
+Target = dict[str, str]
+_READ = 64 * 1024
+_FRAME = 65528
+
+
+def context_for(target: Target) -> ssl.SSLContext:
+    """A plain context: TLS of the standard library with nothing done to it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(target["ca"])
+    context.load_cert_chain(target["cert"], target["key"])
+    return context
+
+
+def _request(target: Target, argv: list[str], *, stdin: bool) -> bytes:
+    query = urlencode([*(("command", word) for word in argv), ("output", "1"), *([("input", "1")] if stdin else [])])
+    lines = [
+        f"POST /exec/default/demo/main?{query} HTTP/1.1",
+        f"Host: {urlsplit(target['url']).netloc}",
+        "Connection: Upgrade",
+        "Upgrade: SPDY/3.1",
+        f"X-Stream-Protocol-Version: {Subprotocol.V4}",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def _streams(*, stdin: bool) -> StreamSet:
+    return StreamSet(stdin=stdin, stdout=True, stderr=False)
+
+
+class RawSession:
+    """An opened exec whose SPDY frames are the caller's to read and write."""
+
+    def __init__(self, target: Target, context: ssl.SSLContext, argv: list[str], *, stdin: bool = False) -> None:
+        where = urlsplit(target["url"])
+        plain = socket.create_connection((where.hostname or "", where.port or 443))
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock = context.wrap_socket(plain, server_hostname=where.hostname)
+        self.sock.sendall(_request(target, argv, stdin=stdin))
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += self._more()
+        self.session = ClientSession(Subprotocol.V4, _streams(stdin=stdin))
+        self.session.start(time.monotonic())
+        self.sock.sendall(b"".join(self.session.data_to_send()))
+        data = head.partition(b"\r\n\r\n")[2]
+        self.surplus = len(data)
+        while not self.session.ready:
+            self.session.receive_data(data, time.monotonic())
+            data = b"" if self.session.ready else self._more()
+            self.surplus += len(data)
+
+    def _more(self) -> bytes:
+        data = self.sock.recv(_READ)
+        if not data:
+            raise ConnectionError("the peer closed the connection before the streams were open")
+        return data
+
+    def stdin_id(self) -> int:
+        """The stream id of stdin: the header of a frame that is made for it and never sent tells."""
+        self.session.write_stdin(b"x")
+        (first, *_) = self.session.data_to_send()
+        return int(struct.unpack_from(">I", first)[0])
+
+    def finish(self) -> bytes:
+        """Read to the end; what came on stdout. Raises ConnectionError unless the command exited with 0."""
+        output = b""
+        while True:
+            for event in self.session.receive_data(self._more(), time.monotonic()):
+                if isinstance(event, Output) and event.kind is StreamKind.STDOUT:
+                    output += bytes(event.data)
+                elif isinstance(event, Exited | Lost):
+                    if isinstance(event, Lost) or event.status.code:
+                        raise ConnectionError(f"the session ended with {event}")
+                    self.sock.close()
+                    return output
+
+
+def download(
+    target: Target, argv: list[str], size: int, warm: int = 0, pause: float = 0.0, connections: int = 1,
+    dial: str = "first",
+) -> dict[str, Any]:  # fmt: skip
+    """``recv_into(64 KiB)`` until the connection ends.
+
+    Several connections are read one after another, each to its end; with ``dial="first"`` all are open before, with
+    ``"each"`` one is dialled when the one before is done.
+    """
+    context = context_for(target)
+    if warm:
+        _read_to_end(RawSession(target, context, command(argv, warm)), warm, 0.0)
+    share = size // connections
+    words = command(argv, share)
+    with Meter() as meter:
+        if dial == "first":
+            for session in [RawSession(target, context, words) for _ in range(connections)]:
+                _read_to_end(session, share, pause)
+        else:
+            for _ in range(connections):
+                _read_to_end(RawSession(target, context, words), share, pause)
+    return meter.answer(share * connections)
+
+
+def _read_to_end(raw: RawSession, size: int, pause: float) -> None:
+    buffer = bytearray(_READ)
+    receive = raw.sock.recv_into
+    consumer = Consumer(pause=pause)
+    view = memoryview(buffer)
+    total = raw.surplus
+    while count := receive(buffer):
+        total += count
+        if pause:
+            consumer.take(view[:count])
+    raw.sock.close()
+    if total < size:
+        raise ValueError(f"{total} raw bytes came, less than the {size} bytes of payload")
+
+
+def upload(target: Target, argv: list[str], size: int, warm: int = 0) -> dict[str, Any]:
+    """``sendall(256 KiB)`` of ready-made frames, each of which fills its TLS records exactly."""
+    context = context_for(target)
+    if warm:
+        _send(RawSession(target, context, argv, stdin=True), warm)
+    with Meter() as meter:
+        sent = _send(RawSession(target, context, argv, stdin=True), size)
+    return meter.answer(sent)
+
+
+def _send(raw: RawSession, size: int) -> int:
+    stream = raw.stdin_id()
+    batch = (struct.pack(">II", stream, _FRAME) + bytes(_FRAME)) * (UNIT // (_FRAME + 8))
+    payload = _FRAME * (UNIT // (_FRAME + 8))
+    rounds = -(-size // payload)
+    send = raw.sock.sendall
+    for _ in range(rounds):
+        send(batch)
+    send(struct.pack(">II", stream, FLAG_FIN << 24))
+    counted = int(raw.finish())
+    if counted != rounds * payload:
+        raise ValueError(f"the peer counted {counted} bytes of {rounds * payload}")
+    return counted
+
+
+def echo(target: Target, count: int, size: int = 64) -> dict[str, Any]:
+    """Round trips of one small frame over a blocking TLS socket, both frames ready-made."""
+    raw = RawSession(target, context_for(target), ["echo"], stdin=True)
+    frame = struct.pack(">II", raw.stdin_id(), size) + bytes(size)
+    times = []
+    for _ in range(count):
+        start = time.perf_counter()
+        raw.sock.sendall(frame)
+        missing = len(frame)
+        while missing:
+            missing -= len(raw.sock.recv(missing))
+        times.append(time.perf_counter() - start)
+    raw.sock.close()
+    return echo_answer(times, size)
+
+
+def echo_answer(times: list[float], size: int) -> dict[str, Any]:
+    """The answer of every echo variant: times in microseconds, the first tenth left out."""
+    kept = sorted(times[len(times) // 10 :])
+    p50, p99 = kept[len(kept) // 2], kept[len(kept) * 99 // 100]
+    meter = {"bytes": size * len(times), "wall": sum(times), "user": 0.0, "system": 0.0}
+    return {**meter, "p50_us": p50 * 1e6, "p99_us": p99 * 1e6}
+
+
+def echo_streams(target: Target, count: int, size: int = 64) -> dict[str, Any]:
+    """The same round trips over asyncio's own streams."""
+    return asyncio.run(_echo_streams(target, count, size))
+
+
+async def _echo_streams(target: Target, count: int, size: int) -> dict[str, Any]:
+    where = urlsplit(target["url"])
+    reader, writer = await asyncio.open_connection(where.hostname, where.port, ssl=context_for(target))
+    writer.write(_request(target, ["echo"], stdin=True))
+    await reader.readuntil(b"\r\n\r\n")
+    session = ClientSession(Subprotocol.V4, _streams(stdin=True))
+    session.start(time.monotonic())
+    writer.write(b"".join(session.data_to_send()))
+    while not session.ready:
+        session.receive_data(await reader.read(_READ), time.monotonic())
+    session.write_stdin(b"x")
+    (first, *_) = session.data_to_send()
+    frame = struct.pack(">II", struct.unpack_from(">I", first)[0], size) + bytes(size)
+    times = []
+    for _ in range(count):
+        start = time.perf_counter()
+        writer.write(frame)
+        await writer.drain()
+        await reader.readexactly(len(frame))
+        times.append(time.perf_counter() - start)
+    writer.transport.abort()
+    return echo_answer(times, size)
+
+
+def digest_of_source(target: Target, argv: list[str], size: int) -> dict[str, Any]:
+    """The SHA-256 of stdout, computed by the session engine over the plain TLS socket; for checking the peer itself."""
+    raw = RawSession(target, context_for(target), command(argv, size))
+    return {"sha256": hashlib.sha256(raw.finish()).hexdigest()}
