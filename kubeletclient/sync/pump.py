@@ -163,6 +163,8 @@ class Pump:
             moved = self._feed_stdin(buffers)
             if self.session.pending_bytes or self._transport.blocked:
                 self._send_queued()
+                # Room again: a source that was held back must be asked before anything is waited for.
+                moved = moved or not self._transport.blocked
             if self._maybe_more and not self._paused():
                 moved = self._receive(buffers) or moved
             return moved or self._keep_time()
@@ -216,21 +218,29 @@ class Pump:
         transport, session = self._transport, self.session
         try:
             size = transport.read(buffers.cipher)
-            if size is None:
-                self._maybe_more = False
-                return False
-            # A short read has emptied the socket: the next one would only be told to wait.
-            self._maybe_more = size == len(buffers.cipher)
-            if size:
-                for plain in transport.decrypted(buffers.cipher[:size], buffers.plain):
-                    self._deliver(session.receive_data(plain, self._clock))
-                    if self.over:
-                        return True
-                if session.pending_bytes:
-                    self._send_queued()
-        except OSError as error:  # ssl.SSLError is one
+        except OSError as error:
             self._cut(error)
             return True
+        if size is None:
+            self._maybe_more = False
+            return False
+        # A short read has emptied the socket: the next one would only be told to wait.
+        self._maybe_more = size == len(buffers.cipher)
+        views = iter(transport.decrypted(buffers.cipher[:size], buffers.plain))
+        while size:
+            # Not a for loop: only the transport's own errors cut the session, a sink's go to the caller as they are.
+            try:
+                plain = next(views, None)
+            except OSError as error:  # ssl.SSLError is one
+                self._cut(error)
+                return True
+            if plain is None:
+                break
+            self._deliver(session.receive_data(plain, self._clock))
+            if self.over:
+                return True
+        if session.pending_bytes:
+            self._send_queued()
         if not size or transport.closed_by_peer:
             clean = transport.end_of_input() if not size else True
             self._deliver(session.receive_eof(self._clock, clean=clean))
