@@ -131,9 +131,7 @@ def _spdyproto(found: Import) -> str | None:
     if found.deferred and found.top in ACCELERATORS.get(found.importer, ()):
         return None
     if found.top == "h11":
-        return (
-            None if within(found.importer, "spdyproto.channels.upgrade") else "only channels.upgrade parses HTTP heads"
-        )
+        return None if found.importer == "spdyproto.http" else "only spdyproto.http parses HTTP heads"
     if found.top not in sys.stdlib_module_names and found.top != "spdyproto":
         return "spdyproto stands on the standard library and h11"
     layers = ("spdyproto.spdy", "spdyproto.websocket", "spdyproto.channels")
