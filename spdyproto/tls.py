@@ -508,10 +508,10 @@ def _load_ca(context: ssl.SSLContext, ca: PathOrPEM) -> None:
     if not isinstance(ca, bytes):
         with _naming(ca):
             context.load_verify_locations(cafile=os.fspath(ca))
-    elif b"-----BEGIN" in ca:
-        context.load_verify_locations(cadata=ca.decode("ascii", "replace"))
-    else:
-        context.load_verify_locations(cadata=ca)
+    elif not ca:
+        raise _error("the CA is empty", "NO_CERTIFICATE_OR_CRL_FOUND")
+    else:  # text is PEM to this method, bytes are DER
+        context.load_verify_locations(cadata=ca.decode("ascii", "replace") if b"-----BEGIN" in ca else ca)
 
 
 def _load_certificate(
