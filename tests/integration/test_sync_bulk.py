@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+
 from fakekubelet import FakeKubelet
 from kubeletclient import ClientCertificate, Kubelet
 
