@@ -26,14 +26,10 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias
 
-from fakekubelet.runtimes import Command, ExecRequest, Runtime, exited, internal_failure
+from fakekubelet.runtimes import STDIN_HIGH_WATER, Command, ExecRequest, Runtime, exited, internal_failure
 from spdyproto.channels.events import StreamKind
 from spdyproto.channels.status import ExitStatus
 from spdyproto.types import Buffer
-
-STDIN_HIGH_WATER = 1024 * 1024
-"""Unread bytes of stdin at which the connection is not read any more: about what a Go server holds (50 frames of 32
-KiB)."""
 
 _PIECE = 256 * 1024  # of one write to the session; larger data goes piece by piece as the client takes it
 _JOIN_SECONDS = 5.0  # how long a thread may take to notice that the server closes

@@ -34,6 +34,7 @@ from spdyproto.tls import TLSPipe
 SCRATCH = 256 * 1024
 """Bytes read at once. Larger reads were not faster; smaller ones cost system calls."""
 
+_TLS_ANSWERS = 64 * 1024  # ciphertext that may wait for a client which takes nothing: key updates, no data
 _HTTP_STARTS = (b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO")
 _NOT_TLS = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
 
@@ -43,11 +44,11 @@ class Timeouts:
     """How long a client may take, in seconds."""
 
     head: float = 30.0
-    """From the connection to the end of the first head, TLS included; then for each head from its first byte. A client
-    that sends one byte a second holds a connection no longer than this."""
+    """From the connection to the end of the first request, TLS included. A client that sends one byte a second holds a
+    connection no longer than this."""
 
     idle: float = 90.0
-    """Between two requests: the kubelet's ``IdleTimeout``."""
+    """From an answer to the end of the next request: the kubelet's ``IdleTimeout``."""
 
     stream_idle: float = 4 * 3600.0
     """Of an exec without any byte in either direction: ``StreamIdleTimeout`` of the streaming server."""
@@ -107,6 +108,7 @@ class Connection(asyncio.BufferedProtocol):
         self._certificates: list[bytes] = []
         self._write_paused = False
         self._read_paused = False
+        self._requests_paused = False
         self._receiving = False  # flush at the end of the read, not in the middle of it
         self._flush_due = False
         self._ending = False
@@ -154,11 +156,13 @@ class Connection(asyncio.BufferedProtocol):
     def pause_writing(self) -> None:  # noqa: D102 - as asyncio.BaseProtocol
         self._write_paused = True
         if self._phase is Phase.HTTP:
+            self._requests_paused = True
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:  # noqa: D102 - as asyncio.BaseProtocol
         self._write_paused = False
-        if self._phase is Phase.HTTP:
+        if self._requests_paused:
+            self._requests_paused = False
             self._transport.resume_reading()
             self._serve_requests()
         self._flush()
@@ -197,7 +201,6 @@ class Connection(asyncio.BufferedProtocol):
                 if self._http.waiting_for_100:
                     self._write(self._http.go_on())
                 return
-            self._arm(self._host.timeouts.head)
             if isinstance(item, Response):
                 self._write(self._http.answer(None, item)[0])
                 self._shut_down()
@@ -246,20 +249,27 @@ class Connection(asyncio.BufferedProtocol):
 
     def _flush(self) -> None:
         """Write what is queued in one piece, then let the command make more in the next turn of the loop."""
-        session, pipe, transport = self._exec, self._pipe, self._transport
-        if transport.is_closing():
+        if self._transport.is_closing():
             return
-        if session is not None and not self._write_paused and session.engine.pending_bytes:
-            self._active = self.loop.time()
-            pipe.send(session.engine.data_to_send())
-        if pipe.pending:
-            transport.write(pipe.take())
+        self._hand_over()
         if self._write_paused:
             return
         if self._ending:
             self._shut_down()
-        elif session is not None and session.starved:
+        elif self._exec is not None and self._exec.starved:
             self.loop.call_soon(self._offer_room)
+
+    def _hand_over(self) -> None:
+        session, pipe, transport = self._exec, self._pipe, self._transport
+        if self._write_paused:
+            if pipe.pending > _TLS_ANSWERS:  # the client makes TLS answer, and does not take the answers
+                transport.abort()
+            return
+        if session is not None and session.engine.pending_bytes:
+            self._active = self.loop.time()
+            pipe.send(session.engine.data_to_send())
+        if pipe.pending:
+            transport.write(pipe.take())
 
     def _offer_room(self) -> None:
         if self._exec is not None and not self._write_paused:
@@ -337,28 +347,24 @@ class Connection(asyncio.BufferedProtocol):
             self._timer = self.loop.call_at(deadline, self._on_timer)
 
     def _arm_exec(self) -> None:
-        assert self._exec is not None
         idle = self._active + self._host.timeouts.stream_idle
-        due = self._exec.engine.next_deadline()
+        due = self._exec.engine.next_deadline() if self._exec is not None else None
         self._arm_at(idle if due is None else min(idle, due))
 
     def _on_timer(self) -> None:
         self._timer = None
         now = self.loop.time()
-        if self._phase is Phase.EXEC and self._exec is not None:
-            self._exec.handle_timeout(now)
-            if self._phase is Phase.EXEC and now < self._active + self._host.timeouts.stream_idle:
-                self._arm_exec()
-                return
-        elif now < self._deadline:
+        patience = self._active + self._host.timeouts.stream_idle
+        if now < self._deadline:
             self._arm_at(self._deadline)
-            return
-        if self._phase is not Phase.END:
-            self._on_peer_end(False)
-        elif self._transport.get_write_buffer_size() and now < self._active + self._host.timeouts.stream_idle:
+        elif self._phase is Phase.EXEC and self._exec is not None and now < patience:
+            self._exec.handle_timeout(now)
+            self._arm_exec()
+        elif self._phase is Phase.END and self._transport.get_write_buffer_size() and now < patience:
             self._arm(self._host.timeouts.linger)  # the client takes its time, as it may
-            return
-        self._transport.abort()
+        else:
+            self._on_peer_end(False)
+            self._transport.abort()
 
 
 def _watch_for_dead_peers(sock: socket.socket) -> None:

@@ -25,6 +25,9 @@ from spdyproto.channels.status import ExitStatus, exit_message, internal_error_m
 from spdyproto.channels.subprotocols import Subprotocol
 from spdyproto.types import Buffer
 
+STDIN_HIGH_WATER = 1024 * 1024
+"""Unread stdin at which a connection is not read any more: about what a Go server holds (50 frames of 32 KiB)."""
+
 
 @dataclass(frozen=True, slots=True)
 class ExecRequest:

@@ -275,10 +275,11 @@ class _Listening:
         self.plaintext = memoryview(bytearray(SCRATCH))
         self._connections: set[Connection] = set()
         self._sessions: set[ExecSession] = set()
+        self._closing = False
 
     def admit(self, connection: Connection) -> bool:
         """As ``Host.admit``."""
-        if len(self._connections) >= self._max_connections:
+        if self._closing or len(self._connections) >= self._max_connections:
             return False
         self._connections.add(connection)
         return True
@@ -298,10 +299,12 @@ class _Listening:
 
     async def close(self) -> None:
         """Cut every connection and end every command."""
+        self._closing = True
         sessions = list(self._sessions)
         for connection in list(self._connections):
             connection.abort()
-        await asyncio.sleep(0)  # the transports tell their connections in the next turn
+        for _ in range(3):
+            await asyncio.sleep(0)  # accepted sockets become connections, and transports tell theirs, in the next turns
         if sessions:
             closing = [asyncio.ensure_future(session.close()) for session in sessions]
             _, late = await asyncio.wait(closing, timeout=_CLOSE_SECONDS)

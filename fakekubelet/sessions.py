@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from fakekubelet.routes import ExecAccepted
-from fakekubelet.runtimes import Command, Execution, internal_failure
+from fakekubelet.runtimes import STDIN_HIGH_WATER, Command, Execution, internal_failure
 from spdyproto.channels.events import Lost, Ready, Resized, SessionEvent, Stdin, StdinEnded, StreamKind
 from spdyproto.channels.session import ServerSession
 from spdyproto.channels.status import ExitStatus
@@ -67,6 +67,8 @@ class ExecSession:
         self._command: Command | None = None
         self._over = False
         self._stdin_ended = not request.streams.stdin
+        self._early: list[SessionEvent] = []
+        self._early_size = 0
         self.starved = False
         """The command waits for room."""
 
@@ -98,18 +100,33 @@ class ExecSession:
             elif kind is Lost:
                 self._lose()
             elif not self._over:
-                command = self._command
-                assert command is not None  # the engine reports nothing else before Ready
+                if self._command is None:
+                    self._keep(event)
+                    continue
                 try:
-                    if isinstance(event, Stdin):
-                        self.execution.received += len(event.data)
-                        command.stdin(event.data)
-                    elif isinstance(event, StdinEnded):
-                        self._end_stdin(command)
-                    elif isinstance(event, Resized):
-                        command.resized(event.width, event.height)
+                    self._deliver(self._command, event)
                 except Exception as error:
                     self.exit(internal_failure(f"{type(error).__name__}: {error}"))
+
+    def _deliver(self, command: Command, event: SessionEvent) -> None:
+        if isinstance(event, Stdin):
+            self.execution.received += len(event.data)
+            command.stdin(event.data)
+        elif isinstance(event, StdinEnded):
+            if not self._stdin_ended:
+                self._stdin_ended = True
+                command.stdin_ended()
+        elif isinstance(event, Resized):
+            command.resized(event.width, event.height)
+
+    def _keep(self, event: SessionEvent) -> None:
+        """A hasty client: its stdin comes before all of its streams are open, and waits here for the command."""
+        if isinstance(event, Stdin):
+            event = Stdin(memoryview(bytes(event.data)))
+            self._early_size += len(event.data)
+            if self._early_size > STDIN_HIGH_WATER and self._carrier is not None:
+                self._carrier.pause_reading()  # the other streams will not come either: a deadline ends this
+        self._early.append(event)
 
     def _launch(self) -> None:
         try:
@@ -122,11 +139,8 @@ class ExecSession:
             return
         if self._stdin_ended and not self._over:
             self._guarded(command.stdin_ended)
-
-    def _end_stdin(self, command: Command) -> None:
-        if not self._stdin_ended:
-            self._stdin_ended = True
-            command.stdin_ended()
+        early, self._early = self._early, []
+        self._dispatch(early)
 
     def _lose(self) -> None:
         carrier, self._carrier = self._carrier, None
