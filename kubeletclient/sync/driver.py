@@ -30,6 +30,7 @@ from kubeletclient._flows import (
     StartTLS,
 )
 from kubeletclient._policy import BATCH, SCRATCH, Deadline
+from kubeletclient._sockets import tune
 from kubeletclient.endpoints import is_address
 from spdyproto.tls import TLSPipe
 from spdyproto.types import Buffer
@@ -39,12 +40,8 @@ __all__ = ["Scratch", "Transport", "establish", "scratch"]
 IN: Final = select.POLLIN
 OUT: Final = select.POLLOUT
 
-_KEEPALIVE: Final = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
-"""A peer that vanished is noticed after about a minute, even by a session that is not being read just now.
-
-``TCP_USER_TIMEOUT`` is left alone on purpose: Linux (since 5.12) ends a connection by it also when a living peer
-keeps its window closed, and a container that leaves its stdin unread for hours is no fault.
-"""
+_PIECES: Final = 1024
+"""Buffers that one ``sendmsg`` takes (``IOV_MAX`` of Linux and macOS)."""
 
 
 class Scratch:
@@ -95,7 +92,7 @@ class Transport:
     def __init__(self) -> None:
         self._sock: socket.socket | None = None
         self.tls: TLSPipe | None = None
-        self._unsent = memoryview(b"")
+        self._unsent: list[Buffer] = []
         self._left = b""  # plaintext that the handshake or the upgrade brought along and nobody has read yet
         self.eof = False
         self.broken: OSError | None = None
@@ -125,7 +122,7 @@ class Transport:
         sock = socket.socket(family, kind, protocol)
         try:
             sock.setblocking(False)
-            _tune(sock)
+            tune(sock)
             code = sock.connect_ex(where)
             if code not in (0, errno.EINPROGRESS):
                 raise OSError(code, os.strerror(code))
@@ -209,7 +206,7 @@ class Transport:
         if self.tls is not None:
             self.tls.send(segments)
         else:
-            self._unsent = memoryview(b"".join([self._unsent, *segments]))
+            self._unsent.append(b"".join(segments))
 
     @property
     def blocked(self) -> bool:
@@ -220,17 +217,17 @@ class Transport:
         """Hand the socket what it takes without waiting. True when nothing is left (also when sending has failed)."""
         tls, sock = self.tls, self._sock
         if sock is None or self.broken is not None:
-            self._unsent = memoryview(b"")
+            self._unsent = []
             if tls is not None:
-                tls.take()
+                tls.take_segments()
             return True
         try:
             while True:
                 if not self._unsent:
                     if tls is None or not tls.pending:
                         return True
-                    self._unsent = memoryview(tls.take(BATCH))
-                self._unsent = self._unsent[sock.send(self._unsent) :]
+                    self._unsent = list(tls.take_segments())
+                self._unsent = _after(self._unsent, sock.sendmsg(self._unsent[:_PIECES]))
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:
@@ -310,15 +307,6 @@ def establish(flow: Flow, deadline: Deadline) -> tuple[Transport, Established]:
         raise
 
 
-def _tune(sock: socket.socket) -> None:
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # batches are made here, not by Nagle
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, seconds in _KEEPALIVE:
-        option = getattr(socket, name, None)
-        if option is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, option, seconds)
-
-
 def _wait(descriptor: int, events: int, step: Deadline) -> None:
     """Until the descriptor is ready. Raises TimeoutError."""
     poller = select.poll()
@@ -326,6 +314,15 @@ def _wait(descriptor: int, events: int, step: Deadline) -> None:
     left = step.left()
     if not poller.poll(None if left is None else milliseconds(left)):
         raise TimeoutError("timed out")
+
+
+def _after(pieces: list[Buffer], sent: int) -> list[Buffer]:
+    """What is left of ``pieces`` when the first ``sent`` bytes have gone."""
+    for index, piece in enumerate(pieces):
+        if sent < len(piece):
+            return [memoryview(piece)[sent:], *pieces[index + 1 :]]
+        sent -= len(piece)
+    return []
 
 
 def milliseconds(seconds: float) -> int:

@@ -50,6 +50,9 @@ from spdyproto.errors import LocalProtocolError
 
 __all__ = ["Pump"]
 
+_ROUNDS: Final = 16
+"""Turns of a look that does not wait: a peer that sends as fast as we read must not turn it into a wait."""
+
 _TROUBLE: Final = select.POLLHUP | select.POLLERR | select.POLLNVAL
 
 
@@ -81,7 +84,7 @@ class Pump:
         self._changed = threading.Condition(self.lock)
         self._leader: int | None = None
         self._followers = 0
-        self._polling = 0
+        self._polling: set[int] = set()
         self._waker: Waker | None = None
         self._watching_waker = 0
         self._clock = time.monotonic()
@@ -111,13 +114,17 @@ class Pump:
         its own did; and whatever ended the pumping (see ``failure``) when it happens in this thread.
         """
         with self.lock:
-            if self._leader == threading.get_ident():
-                raise RuntimeError("an output callback cannot wait on its own process: it may write, resize and close")
-            while not done():
-                if self._leader is None:
-                    self._lead(done, deadline, what)
-                else:
-                    self._follow(deadline, what)
+            self.wait_locked(done, deadline, what)
+
+    def wait_locked(self, done: Callable[[], bool], deadline: Deadline, what: str) -> None:
+        """The same, with the lock held by the caller, once: polling releases it once, and other threads go on then."""
+        if self._leader == threading.get_ident():
+            raise RuntimeError("an output callback cannot wait on its own process: it may write, resize and close")
+        while not done():
+            if self._leader is None:
+                self._lead(done, deadline, what)
+            else:
+                self._follow(deadline, what)
 
     def _lead(self, done: Callable[[], bool], deadline: Deadline, what: str) -> None:
         self._leader = threading.get_ident()
@@ -205,10 +212,11 @@ class Pump:
     def _send_queued(self) -> None:
         if self.over:
             return
+        session, transport = self.session, self._transport
         try:
-            if self.session.pending_bytes:
-                self._transport.queue(self.session.data_to_send())
-            self._transport.flush()
+            # The engine bounds what it holds, the TLS queue does not: it gets nothing while the socket is full.
+            while transport.flush() and session.pending_bytes:
+                transport.queue(session.data_to_send())
         except BaseException as error:
             self.abort(error)
             raise
@@ -336,13 +344,14 @@ class Pump:
             watched = self._waker
             poller.register(watched, IN)
             self._watching_waker += 1
-        self._polling += 1
+        thread = threading.get_ident()
+        self._polling.add(thread)
         self.lock.release()
         try:
             ready = poller.poll(None if left is None else milliseconds(left))
         finally:
             self.lock.acquire()
-            self._polling -= 1
+            self._polling.discard(thread)
             if watched is not None:
                 self._watching_waker -= 1
                 if not self._watching_waker:
@@ -381,15 +390,25 @@ class Pump:
                 self._send_queued()
 
     def write_stdin(self, data: memoryview, deadline: Deadline) -> None:
-        """Send all of ``data``; its buffer is free on return. Raises StdinClosed when nobody takes it any more."""
+        """Send all of ``data``; its buffer is free on return.
+
+        Raises StdinClosed when nobody takes it any more, and in a callback ``spdyproto.errors.OutputLimitExceeded``
+        when the socket is full and ``Limits.queued_bytes`` are waiting already.
+        """
         with self.lock:
             while data:
+                self.push(deadline, "stdin to be taken")
                 self._require_stdin()
-                batch = data[:BATCH]
+                # A callback cannot wait, so what a full socket does not take outlives the caller's buffer.
+                batch = bytes(data[:BATCH]) if self._transport.blocked else data[:BATCH]
                 try:
                     self.session.write_stdin(batch)
-                except LocalProtocolError as error:
-                    raise self._filled(errors.StdinClosed(f"stdin cannot be written: {error}")) from error
+                    self._send_queued()
+                except LocalProtocolError:  # too much is queued: nothing has changed
+                    raise
+                except BaseException as error:  # Ctrl-C: the engine must not keep a view of the caller's buffer
+                    self.abort(error)
+                    raise
                 data = data[len(batch) :]
                 self.push(deadline, "stdin to be taken")
                 # A writer that is never stopped by a full socket would not notice that the command has ended.
@@ -407,8 +426,9 @@ class Pump:
             self._leader = threading.get_ident()
             try:
                 with scratch() as buffers:
-                    while self._exchange(buffers) and self._maybe_more and not self.over:
-                        pass
+                    for _ in range(_ROUNDS):
+                        if not self._exchange(buffers) or self.over:
+                            break
             finally:
                 self._leader = None
 
@@ -455,9 +475,9 @@ class Pump:
             if not self.over:
                 self.closed = True
                 self._finish(polite=True)
-            if self._leader != threading.get_ident():
-                while self._polling:
-                    self._changed.wait()
+            # Not for oneself: a signal handler runs in the middle of its own thread's poll.
+            while self._polling - {threading.get_ident()} and self._leader != threading.get_ident():
+                self._changed.wait()
 
     def _finish(self, *, polite: bool) -> None:
         """Nothing moves any more; whoever waits is woken. The last thread to leave the socket closes it."""

@@ -94,8 +94,8 @@ class OutputReader(io.BufferedIOBase):
         return self._pump.lock
 
     def _wait(self, enough: Callable[[], bool], limit: int | None = None) -> None:
-        """Until there is enough, or nothing more can come. Raises the session's failure only when there is nothing
-        left.
+        """Until there is enough, or nothing more can come; with the lock held. Raises the session's failure only when
+        there is nothing left.
         """
         pump, sink = self._pump, self.sink
         if enough():
@@ -104,7 +104,7 @@ class OutputReader(io.BufferedIOBase):
         if limit is not None:
             sink.limit = limit
         try:
-            pump.wait_for(lambda: enough() or sink.ended or pump.over, NEVER, self.name)
+            pump.wait_locked(lambda: enough() or sink.ended or pump.over, NEVER, self.name)
         finally:
             sink.limit = saved
         if not sink.ended and not sink.size and sink.into is None:

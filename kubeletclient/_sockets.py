@@ -1,0 +1,25 @@
+"""Settings of the sockets that both drivers connect with."""
+
+from __future__ import annotations
+
+import socket
+from typing import Final
+
+__all__ = ["tune"]
+
+_KEEPALIVE: Final = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+"""A peer that vanished is noticed after about a minute, even by a session that is not being read just now.
+
+``TCP_USER_TIMEOUT`` is left alone on purpose: Linux (since 5.12) ends a connection by it also when a living peer
+keeps its window closed, and a container that leaves its stdin unread for hours is no fault.
+"""
+
+
+def tune(sock: socket.socket) -> None:
+    """Send without delay, for batches are made above and not by Nagle's algorithm; and notice a peer that vanished."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, seconds in _KEEPALIVE:
+        option = getattr(socket, name, None)
+        if option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, seconds)
