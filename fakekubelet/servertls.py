@@ -39,9 +39,9 @@ _TAKE: Final = 32 * 1024
 class ServerTLS:
     """The serving certificate and the terms; ``pipe`` makes the server's end of one connection.
 
-    ``client_ca`` (PEM) is who may sign client certificates; its names go to the client, which may choose by them. None:
-    no client certificate is asked for. ``alpn`` in order of preference; a client that offers none of them is served
-    without. ``use_pyopenssl``: None takes it where it is installed.
+    ``client_ca`` (PEM) is who may sign client certificates; pyOpenSSL tells the client its names, by which Go's client
+    chooses a certificate or none. None: no client certificate is asked for. ``alpn`` in order of preference; a client
+    that offers none of them is served without. ``use_pyopenssl``: None takes it where it is installed.
 
     Safe to share between threads. Raises ValueError for a certificate or key that is none, or that do not belong
     together; ImportError if pyOpenSSL is demanded and missing.
