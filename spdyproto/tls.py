@@ -396,13 +396,12 @@ class TLSPipe:
     def peer_chain_der(self) -> list[bytes]:
         """The peer's certificates as it sent them, its own first, none of them vouched for. Empty if it showed none.
 
-        The standard library tells only the first before Python 3.13.
+        The standard library tells only the first before Python 3.13, and of a resumed session.
         """
-        chain = getattr(self._tls, "get_unverified_chain", None)
-        if chain is not None:
-            return list(chain() or ())
         leaf = self.peer_certificate_der
-        return [] if leaf is None else [leaf]
+        tell = getattr(self._tls, "get_unverified_chain", None)
+        chain = tell() if tell is not None else None
+        return list(chain or ([] if leaf is None else [leaf]))
 
     @property
     def version(self) -> str | None:
