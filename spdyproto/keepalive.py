@@ -37,9 +37,10 @@ class KeepaliveTimer:
         """When ``check`` is next due."""
         return self._next
 
-    def check(self, now: float, *, waiting: bool, silence_proves_nothing: bool) -> Verdict:
+    def check(self, now: float, *, waiting: bool, silence_proves_nothing: bool, again: bool = False) -> Verdict:
         """``waiting``: a PING of ours is unanswered. ``silence_proves_nothing``: the transport is blocked in a way that
-        keeps the answer away from us though the peer lives, so the deadline starts anew."""
+        keeps the answer away from us though the peer lives, so the deadline starts anew. ``again``: another PING may
+        go out each period though one is unanswered."""
         policy = self._policy
         if policy is None or self._next is None or now < self._next:
             return Verdict.NOTHING
@@ -55,7 +56,7 @@ class KeepaliveTimer:
             self._next = None
             return Verdict.DEAD
         self._next = min(now + policy.period, end)
-        return Verdict.NOTHING
+        return Verdict.PING if again else Verdict.NOTHING
 
     def obituary(self, now: float) -> str:
         """Why the peer was taken for dead, in words."""

@@ -21,6 +21,7 @@ from spdyproto.errors import (
 from spdyproto.keepalive import KeepaliveTimer
 from spdyproto.limits import Keepalive, Limits
 from spdyproto.spdy import frames
+from spdyproto.spdy._pings import PingLedger
 from spdyproto.spdy.constants import (
     FLAG_FIN,
     FLAG_UNIDIRECTIONAL,
@@ -78,7 +79,8 @@ class SendingHalf:
         self._goaway_sent = False
         self._goaway_received = False
         self._now = 0.0
-        self._pings: dict[int, float] = {}
+        self._pings = PingLedger()
+        self._data_sent = 0
         initial, session = self._flow.greeting()
         if initial is not None:
             self.send_settings([(SettingId.INITIAL_WINDOW_SIZE, initial, 0)])
@@ -212,6 +214,7 @@ class SendingHalf:
         size = len(view)
         self._out.require_room(size)
         stream.sent += size
+        self._data_sent += size
         if fin:
             stream.ours = Half.ENDED
         if self._metered:
@@ -239,7 +242,7 @@ class SendingHalf:
         self._require_alive()
         ping_id = self._next_ping
         self._next_ping = ping_id + 2 if ping_id + 2 <= MAX_PING_ID else 2 - ping_id % 2
-        self._pings[ping_id] = now
+        self._pings.sent(ping_id, now, self._data_sent)
         self._trace("out", "PING", ping_id)
         self._out.control(frames.pack_ping(ping_id))
         return ping_id

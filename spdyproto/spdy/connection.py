@@ -27,6 +27,7 @@ from spdyproto.errors import (
 )
 from spdyproto.keepalive import Verdict
 from spdyproto.spdy import frames
+from spdyproto.spdy._pings import MOST
 from spdyproto.spdy._sending import SendingHalf
 from spdyproto.spdy.constants import (
     FLAG_FIN,
@@ -72,11 +73,18 @@ class SpdyConnection(SendingHalf):
         """Sends a PING that is due, or ends the connection when the peer did not answer one in time.
 
         ``output_blocked`` says that the transport takes nothing from us: a missing pong then proves nothing (the peer
-        may be waiting for an application that reads nothing), so the deadline starts anew.
+        may be waiting for an application that reads nothing), so the deadline starts anew. The same holds when data on
+        its way explains the silence; then more than one PING is sent, because only some of them get stuck.
         """
         self._now = now
         if not self._terminated:
-            verdict = self._clock.check(now, waiting=bool(self._pings), silence_proves_nothing=output_blocked)
+            pings, data = self._pings, self._data_sent
+            verdict = self._clock.check(
+                now,
+                waiting=len(pings) > 0,
+                silence_proves_nothing=output_blocked or pings.peer_may_be_stalled(data),
+                again=data > 0 and not output_blocked and len(pings) < MOST,
+            )
             if verdict is Verdict.PING:
                 self.ping(now)
             elif verdict is Verdict.DEAD:
@@ -308,7 +316,7 @@ class SpdyConnection(SendingHalf):
             self._events.append(PingReceived(ping_id))
             self._chore(frames.pack_ping(ping_id))
             return
-        sent = self._pings.pop(ping_id, None)
+        sent = self._pings.answered(ping_id)
         if sent is not None:
             self._events.append(PingAcknowledged(ping_id, self._now - sent))
 
