@@ -425,6 +425,14 @@ def decode_headers(headers: RawHeaders) -> list[tuple[str, str]]:
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
 
 
+def is_protocol_name(text: str) -> bool:
+    """Whether ``text`` can stand in a list of subprotocols: visible ASCII without a comma.
+
+    Wider than a token (RFC 9110 section 5.6.2), since ``SPDY/3.1+portforward.k8s.io`` is none.
+    """
+    return re.fullmatch(r"[!-+\--~]+", text) is not None
+
+
 def encode_headers(headers: HeaderList) -> list[tuple[bytes, bytes]]:
     """The reverse of ``decode_headers``."""
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]

@@ -9,7 +9,6 @@ Sources: ``k8s.io/streaming: pkg/httpstream/spdy/roundtripper.go`` (client), ``p
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -38,6 +37,7 @@ from spdyproto.http import (
     decode_headers,
     encode_headers,
     header_values,
+    is_protocol_name,
 )
 from spdyproto.limits import Limits
 from spdyproto.text import printable
@@ -176,7 +176,7 @@ def negotiate_upgrade(headers: RawHeaders, supported: Sequence[str]) -> ServerAn
 
 def upgrade_response(protocol: str) -> bytes:
     """The whole head of a 101 that chooses ``protocol``. Raises LocalProtocolError for one that is not a token."""
-    if not re.fullmatch(r"[!-+\--~]+", protocol):
+    if not is_protocol_name(protocol):
         raise LocalProtocolError(f"not a subprotocol: {printable(protocol, limit=80)!r}")
     return ServerAnswer(101, _switching(protocol), protocol=protocol).to_bytes()
 

@@ -9,6 +9,8 @@ GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 """Joined to the client's key for ``Sec-WebSocket-Accept`` (section 1.3)."""
 
 VERSION: Final = "13"
+"""Of the protocol, in ``Sec-WebSocket-Version`` (section 4.1)."""
+
 MAX_CONTROL: Final = 125
 """Payload of a control frame (section 5.5)."""
 
