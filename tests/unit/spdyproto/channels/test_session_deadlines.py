@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spdyproto.channels.events import StreamKind, StreamSet
+from spdyproto.channels.status import ExitStatus
 from spdyproto.limits import Deadlines, Keepalive
 from support import wire
 from support.events import Told
@@ -110,7 +111,7 @@ def test_output_that_still_comes_puts_the_deadline_off() -> None:
         bench.now = now
         bench.feed(bench.data(STDOUT, b"slow link"))
         assert bench.session.next_deadline() == now + 30.0
-    assert outcome(bench.feed(bench.fin(STDOUT))) == ("Exited", bench.session._status)
+    assert outcome(bench.feed(bench.fin(STDOUT))) == ("Exited", ExitStatus.success())
 
 
 def test_answers_to_our_pings_do_not_put_the_deadline_off() -> None:

@@ -245,7 +245,10 @@ def test_streams_that_do_not_come_in_time() -> None:
     bench.feed(bench.open("error"), bench.open("resize"))
     assert bench.session.next_deadline() == 30.0
     assert bench.tick(29.9) == []
-    assert bench.tick(30.0) == [("Lost", "PeerTimeout", "4 streams expected within 30 s; opened: error, resize")]
+    ((name, error, text),) = bench.tick(30.0)
+    assert (name, error) == ("Lost", "PeerTimeout")
+    assert "within 30 s" in text
+    assert "opened: error, resize" in text
     assert bench.session.next_deadline() is None
     assert bench.tick(31.0) == []
     assert bench.feed(bench.open("stdin"), bench.open("stdout"), bench.open("stderr")) == [], "too late"
