@@ -32,7 +32,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from fakekubelet.runtimes import Command, ExecRequest, Runtime, exited, internal_failure, not_started
+from fakekubelet.runtimes import STDIN_HIGH_WATER, Command, ExecRequest, Runtime, exited, internal_failure, not_started
 from spdyproto.channels.events import StreamKind
 from spdyproto.channels.status import ExitStatus
 from spdyproto.types import Buffer
@@ -152,18 +152,25 @@ class CopyBack(Command):
 
 
 class Sleep(Command):
-    """Ends after a time, and not earlier because the client left."""
+    """Ends after a time, and not earlier because the client left.
+
+    ``refuse_stdin``: what comes on stdin is left unread, in buffers that hold as much as a Go server's do. So a
+    client's PINGs are answered until they are full.
+    """
 
     def __init__(self, request: ExecRequest, seconds: float, *, refuse_stdin: bool = False) -> None:
         super().__init__(request)
         self._seconds = seconds
-        self._refuse_stdin = refuse_stdin
+        self._room = STDIN_HIGH_WATER if refuse_stdin else math.inf
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:  # noqa: D102 - as Command.start
-        if self._refuse_stdin:
-            self.outlet.pause_stdin()
         self._timer = self.outlet.loop.call_later(self._seconds, self.outlet.exit, ExitStatus.success())
+
+    def stdin(self, data: memoryview) -> None:  # noqa: D102 - as Command.stdin
+        self._room -= len(data)
+        if self._room <= 0:
+            self.outlet.pause_stdin()
 
     async def close(self) -> None:  # noqa: D102 - as Command.close
         if self._timer is not None:

@@ -9,6 +9,8 @@ import pytest
 from support.gopeers import require_peers
 from support.pki import Pki, make_pki
 
+pytest.register_assert_rewrite("support.contract")
+
 
 @pytest.fixture(scope="session")
 def go_peers() -> Path:
