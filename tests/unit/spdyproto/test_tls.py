@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import math
 import random
 import ssl
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spdyproto.errors import LocalProtocolError
 from spdyproto.tls import FEED, RECORD, TLSPipe, client_context, server_context
@@ -324,6 +327,25 @@ def test_buffers_are_free_again_after_send() -> None:
     client.send([memoryview(mine), mine])
     mine[:] = b"b" * 60_000  # a kept view would make this a BufferError, or change what was sent
     assert drain(server, client.take()) == b"a" * 100_000
+
+
+@given(
+    sizes=st.lists(st.one_of(st.integers(0, 20), st.integers(0, 40_000), st.just(8), st.just(FRAME)), max_size=8),
+    cuts=st.lists(st.one_of(st.integers(1, 50), st.integers(1, 70_000)), max_size=8),
+    room=st.integers(2 * RECORD, 5 * RECORD),
+)
+def test_any_segments_in_any_pieces_are_the_same_stream(sizes: list[int], cuts: list[int], room: int) -> None:
+    client, server = joined()
+    segments = [noise(size, seed) for seed, size in enumerate(sizes)]
+    client.send(segments)
+    client.close_notify()
+    got, plain = b"", scratch(room)
+    ciphertext = client.take()
+    ends = [*itertools.accumulate(cuts), len(ciphertext)]
+    for start, end in itertools.pairwise([0, *ends]):
+        got += b"".join(map(bytes, server.receive(ciphertext[start:end], plain)))
+    assert got == b"".join(segments)
+    assert server.receive_eof() is True
 
 
 @pytest.mark.parametrize("limit_", [1, 100, 16_406, 20_000, 60_000, 1 << 20])
