@@ -9,6 +9,7 @@
           StreamIdsExhausted            31 bits of ids are used up: open a new connection
           OutputLimitExceeded           the send would cross ``Limits.queued_bytes``
           EngineTerminated              the connection is over
+          HalfCloseUnsupported          the protocol has no end of stdin
         RemoteProtocolError             carried by ``ConnectionTerminated`` and ``Lost``; never raised by an engine
           FramingError                  a frame that is not one
           HeaderBlockError              a header block that does not inflate or parse
@@ -18,6 +19,7 @@
           PeerClosed                    the connection ended while something was owed
           PeerTimeout                   the peer did not do in time what the protocol owes
           StatusError                   the error stream does not hold a status
+          OutcomeUnknown                the protocol cannot tell success from loss
           UpgradeError                  the answer to an upgrade request is not one
 """
 
@@ -69,6 +71,10 @@ class EngineTerminated(LocalProtocolError):
     """The connection is over: nothing can be sent or received on it."""
 
 
+class HalfCloseUnsupported(LocalProtocolError):
+    """The protocol has no end of stdin: WebSocket before v5. A command that reads to the end would wait for ever."""
+
+
 class RemoteProtocolError(ProtocolError):
     """The peer broke a rule, went away, or was too slow. Carried by terminal events."""
 
@@ -108,6 +114,10 @@ class PeerTimeout(RemoteProtocolError):
 
 class StatusError(RemoteProtocolError):
     """The error stream ended without the status owed, or with something that is not one."""
+
+
+class OutcomeUnknown(RemoteProtocolError):
+    """The session ended in order, under a protocol that cannot tell success from loss: WebSocket before v4."""
 
 
 class UpgradeError(RemoteProtocolError):

@@ -20,6 +20,14 @@ class StreamKind(enum.StrEnum):
     RESIZE = "resize"
 
 
+class Transport(enum.Enum):
+    """What carries a session."""
+
+    SPDY = "spdy"
+    WEBSOCKET = "websocket"
+    WEBSOCKET_BASE64 = "websocket, base64"
+
+
 @dataclass(frozen=True, slots=True)
 class StreamSet:
     """Which streams a session asks for. A terminal has no stderr of its own, so ``tty`` with ``stderr`` is refused."""

@@ -14,7 +14,7 @@ connection.
 from __future__ import annotations
 
 import codecs
-import secrets
+import os
 from collections.abc import Callable
 
 from spdyproto.errors import (
@@ -49,7 +49,7 @@ _EMPTY = memoryview(b"")
 
 def _random_key() -> bytes:
     """Unpredictable for every frame (RFC 6455 section 5.3)."""
-    return secrets.token_bytes(4)
+    return os.urandom(4)
 
 
 class WebSocketConnection:
@@ -332,14 +332,19 @@ class WebSocketConnection:
         self._require_open()
         view = memoryview(data).cast("B")
         size = len(prefix) + len(view)
+        self.require_room(size)
+        if self._tracer is not None:
+            self._tracer("out", (opcode.name, size, True))
+        self._queue_frame(opcode, prefix, view)
+
+    def require_room(self, size: int) -> None:
+        """Raises ``OutputLimitExceeded`` if ``size`` more bytes would pass the limit: asked before several messages
+        that belong together."""
         if self._queued + size > self._limits.queued_bytes:
             raise OutputLimitExceeded(
                 f"{self._queued} bytes are queued and {size} more would pass the limit of "
                 f"{self._limits.queued_bytes}: send what is queued first"
             )
-        if self._tracer is not None:
-            self._tracer("out", (opcode.name, size, True))
-        self._queue_frame(opcode, prefix, view)
 
     def ping(self, payload: bytes | None = None, *, now: float = 0.0) -> None:
         """Queues a ping; its payload is a counter unless given."""
