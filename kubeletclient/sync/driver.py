@@ -236,7 +236,8 @@ class Transport:
 
     def read(self, room: memoryview) -> int | None:
         """One ``recv`` of raw bytes: how many came, 0 at the end, None when there is nothing now. Raises OSError."""
-        assert self._sock is not None
+        if self._sock is None:  # closed meanwhile, by a signal handler
+            return None
         try:
             return self._sock.recv_into(room)
         except (BlockingIOError, InterruptedError):

@@ -309,6 +309,8 @@ class Pump:
 
     def _poll(self, deadline: Deadline) -> None:
         """Wait, without the lock, until there is something to do. The leader's."""
+        if self.over:  # closed by a signal handler
+            return
         transport, source = self._transport, self.source
         listening = not self._paused()
         mask = (IN if listening else 0) | (OUT if transport.blocked else 0)
