@@ -98,6 +98,11 @@ def peer_cpu_per_gib(sample: Sample) -> float:
     return sample.peer_cpu_per_gib
 
 
+def kernel_share(sample: Sample) -> float:
+    """Metric: how much of the processor time was the kernel's."""
+    return sample.system / sample.cpu if sample.cpu else 0.0
+
+
 def rate(sample: Sample) -> float:
     """Metric: GiB each second."""
     return sample.rate

@@ -29,14 +29,28 @@ class Cores:
 
     @classmethod
     def available(cls) -> Cores:
-        """The first two cores that this process may use."""
+        """The first core that this process may use, and the next one that is no second thread of the same core."""
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
-        return cls(cores[0], cores[-1] if len(cores) < 2 else cores[1])
+        others = [core for core in cores[1:] if core not in _siblings(cores[0])] or cores[1:]
+        return cls(cores[0], others[0] if others else cores[0])
 
     @property
     def apart(self) -> bool:
         """Whether the two ends have a core each."""
         return self.client != self.peer
+
+
+def _siblings(core: int) -> set[int]:
+    """The logical cores that share one physical core, as Linux tells it: ``0,2`` or ``0-1``."""
+    try:
+        text = Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list").read_text()
+        found: set[int] = set()
+        for part in text.strip().split(","):
+            first, _, last = part.partition("-")
+            found |= set(range(int(first), int(last or first) + 1))
+        return found
+    except (OSError, ValueError):
+        return {core}
 
 
 def pin(core: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.harness import Table
-from benchmarks.samples import Series, cpu_per_gib, peer_cpu_per_gib, rate, spread
+from benchmarks.samples import Series, cpu_per_gib, kernel_share, peer_cpu_per_gib, rate, spread
 
 
 def cost_table(series: Series, base: str, *, over_base: bool, note: str = "") -> Table:
@@ -13,7 +13,7 @@ def cost_table(series: Series, base: str, *, over_base: bool, note: str = "") ->
     cost over the variant's, so more is better, as against a limit.
     """
     sign = "cost / its cost" if over_base else "its cost / cost"
-    columns = ["", "GiB/s", "CPU s/GiB", "peer CPU s/GiB", f"{sign} (minima)", "(paired)"]
+    columns = ["", "GiB/s", "CPU s/GiB", "in the kernel", "peer CPU s/GiB", f"{sign} (minima)", "(paired)"]
     rows = []
     for name in series.samples:
         ratio, paired = (
@@ -26,6 +26,7 @@ def cost_table(series: Series, base: str, *, over_base: bool, note: str = "") ->
                 name,
                 spread(series.all(name, rate), ".2f"),
                 spread(series.all(name, cpu_per_gib), ".2f"),
+                percent(series.median(name, kernel_share)),
                 spread(series.all(name, peer_cpu_per_gib), ".2f"),
                 text(ratio),
                 text(paired),
@@ -37,6 +38,11 @@ def cost_table(series: Series, base: str, *, over_base: bool, note: str = "") ->
 def inverse(value: float | None) -> float | None:
     """One over ``value``; None stays."""
     return None if value is None else 1 / value
+
+
+def percent(value: float | None) -> str:
+    """A share for a cell."""
+    return "-" if value is None else f"{100 * value:.0f} %"
 
 
 def text(value: float | None, form: str = ".2f") -> str:

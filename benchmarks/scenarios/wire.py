@@ -109,6 +109,7 @@ def backlog(bench: Bench) -> Outcome:
     with bench.wire() as peer:
         for pattern, (least, mib) in _BACKLOG.items():
             given = {"argv": ["dump", pattern, "{size}", "batch"], "size": bench.size(mib), "pause": _PAUSE}
+            given["warm"] = bench.size(4)
             series = bench.alternate(
                 outcome,
                 f"{pattern}: {PATTERNS[pattern].who}",
@@ -126,7 +127,7 @@ def backlog(bench: Bench) -> Outcome:
 def many(bench: Bench) -> Outcome:
     """Several connections in one thread."""
     outcome = Outcome("many", "Several downloads in one thread, beside the limit for one after another")
-    given = {"argv": ["dump", "go-32k", "{size}", "batch"], "size": bench.size(512)}
+    given = {"argv": ["dump", "go-32k", "{size}", "batch"], "size": bench.size(512), "warm": bench.size(32)}
     each = "limit, dialled one after another"
     with bench.wire() as peer:
         for connections, least in _MANY.items():

@@ -118,14 +118,19 @@ class _Recorded:
 
 
 def decrypt_and_parse(folder: str, payload: int, records: list[int], mib: int) -> dict[str, Any]:
-    """The same with decryption in front, of frames that were cut into these records."""
+    """The same with decryption in front, of frames that were cut into these records; and decryption alone."""
     plain = memoryview(bytearray(UNIT))
-    spent, frames = [], 0
+    spent, decrypted, frames = [], [], 0
     for _ in range(_REPEATS):
         session, stream = _pair()
         feed = _frames(stream, payload)
         rounds = max(1, (mib << 20) // len(feed))
         frames = len(feed) // (payload + 8) * rounds
+        recorded = _Recorded(folder, feed, records, rounds)
+        start = time.process_time()
+        total = sum(len(view) for read in recorded.reads for view in recorded.pipe.receive(read, plain))
+        decrypted.append(time.process_time() - start)
+        _check(total, frames * (payload + 8))
         recorded = _Recorded(folder, feed, records, rounds)
         receive, total = recorded.pipe.receive, 0
         start = time.process_time()
@@ -136,7 +141,7 @@ def decrypt_and_parse(folder: str, payload: int, records: list[int], mib: int) -
                         total += len(event.data)
         spent.append(time.process_time() - start)
         _check(total, frames * payload)
-    return _answer(min(spent), frames, payload)
+    return {"tls": _answer(min(decrypted), frames, payload), "both": _answer(min(spent), frames, payload)}
 
 
 def h2_parse(payload: int, mib: int, acknowledge: bool) -> dict[str, Any]:
