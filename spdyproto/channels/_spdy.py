@@ -122,6 +122,7 @@ class SpdyClientCarrier(SpdyCarrier):
     ) -> None:
         super().__init__(Role.CLIENT, version, limits, keepalive, tracer)
         self._unanswered: set[int] = set()
+        self._ended: set[StreamKind] = set()
         self._goaway = False
 
     def start(self, kinds: list[StreamKind], now: float) -> bool:
@@ -150,10 +151,14 @@ class SpdyClientCarrier(SpdyCarrier):
                 if event.data:
                     heard.heard(kind, event.data)
                 if event.fin:
-                    heard.heard_end(kind)
+                    self._end_of(kind, heard)
             else:
                 self._on_event(event, heard)
         return bool(below)
+
+    def _end_of(self, kind: StreamKind, heard: Heard) -> None:
+        self._ended.add(kind)
+        heard.heard_end(kind)
 
     def _on_event(self, event: Event, heard: Heard) -> None:
         if isinstance(event, StreamAccepted):
@@ -162,7 +167,7 @@ class SpdyClientCarrier(SpdyCarrier):
             if waiting and not self._unanswered:
                 heard.heard_ready()
             if event.fin:
-                heard.heard_end(self._kinds[event.stream_id])
+                self._end_of(self._kinds[event.stream_id], heard)
         elif isinstance(event, StreamReset):
             self._on_reset(event, heard)
         elif isinstance(event, DataAfterReset):
@@ -186,7 +191,7 @@ class SpdyClientCarrier(SpdyCarrier):
             heard.heard_fault(PeerClosed(f"the server refused the {kind.value} stream ({status})"))
         elif kind is StreamKind.STDIN:
             heard.heard_refusal()
-        elif event.status != RstStatus.CANCEL and kind is not StreamKind.RESIZE:
+        elif event.status != RstStatus.CANCEL and kind is not StreamKind.RESIZE and kind not in self._ended:
             heard.heard_fault(PeerClosed(f"the server aborted the {kind.value} stream ({status})"))
         elif kind is not StreamKind.ERROR or self.version is not Subprotocol.V1:
             heard.heard_end(kind)
