@@ -70,6 +70,12 @@ class Limits:
     resize_buffer: int = 4 * KIB
     """Undecoded bytes of the resize stream: one JSON object is about 30 bytes."""
 
+    def __post_init__(self) -> None:
+        if not 0 < self.data_frame_out < 1 << 24:
+            raise ValueError(
+                f"data_frame_out of {self.data_frame_out}; 1 to 2^24 - 1 expected (the length has 24 bits)"
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
@@ -119,3 +125,7 @@ class Keepalive:
 
     deadline: float = 30.0
     """Seconds without a pong (and without any other byte from the peer) after which it is taken for dead."""
+
+    def __post_init__(self) -> None:
+        if self.period <= 0 or self.deadline <= 0:
+            raise ValueError(f"keepalive every {self.period} s, deadline {self.deadline} s: both must be more than 0")
