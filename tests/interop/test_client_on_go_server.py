@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.contract import ExecContract, HashSink, hashed_blocks
+from support.contract import GIB, ExecContract, HashSink, hashed_blocks
 from support.flavours import Flavour, flavour_fixture
 from support.peers import GoPeer
 from support.pki import Pki
@@ -25,9 +25,6 @@ def peer(go_peers: Path, pki: Pki) -> Iterator[GoPeer]:
 
 class TestExec(ExecContract):
     """All of it."""
-
-
-GIB = 1 << 30
 
 
 @pytest.mark.slow

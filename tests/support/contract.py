@@ -37,9 +37,10 @@ from spdyproto.channels.subprotocols import Subprotocol
 from support.flavours import Flavour, Node
 from support.gopeers import exec_url, random_blocks, random_bytes
 
-__all__ = ["MIB", "ExecContract", "HashSink", "Peer", "hashed_blocks"]
+__all__ = ["GIB", "MIB", "ExecContract", "HashSink", "Peer", "hashed_blocks"]
 
 MIB = 1 << 20
+GIB = 1 << 30
 SESSIONS = 200
 ALL_BYTES = bytes(range(256))
 VERSIONS = (Subprotocol.V1, Subprotocol.V2, Subprotocol.V3, Subprotocol.V4)
