@@ -81,6 +81,7 @@ class Exchange:
         self._queues = [sink for sink in self.sinks.values() if isinstance(sink, PipeSink | Background)]
         assert connection.sock is not None
         self._wire = Wire(loop, connection.sock, connection.tls, self)
+        self._room = Scratch.of(loop).stdin
         left = deadline.left()
         self._alarm = None if left is None else loop.call_later(left, self._on_deadline)
         self._start(established.surplus)
@@ -212,8 +213,7 @@ class Exchange:
         if not session.stdin_open or self._wire.broken:
             self._drop_source()
             return False
-        room = Scratch.of(self._loop).stdin
-        used = 0
+        room, used = self._room, 0
         try:
             while used < BATCH:
                 batch = source.next_batch(room[used:])

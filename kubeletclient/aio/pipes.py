@@ -9,13 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from kubeletclient._policy import BATCH, HIGH_WATER
 from kubeletclient.errors import OutputLimitExceeded
 from spdyproto.types import Buffer
 
 __all__ = ["InputPipe", "PipeSink", "Port"]
+
+
+_TAIL: Final = 16 * 1024
+"""A rest of a write that is not worth a batch of its own goes with the batch before it."""
 
 
 class Port(Protocol):
@@ -197,7 +201,7 @@ class InputPipe:
         size = len(first.data)
         if size < len(room) and len(queue) > 1:
             return self._joined(room)
-        if size > len(room):
+        if size > len(room) + _TAIL:
             batch = first.data[: len(room)]
             first.data = first.data[len(room) :]
         else:
