@@ -425,7 +425,7 @@ def _status(request: ExecRequest, result: object) -> ExitStatus:
         return result
     if result is None:
         return ExitStatus.success()
-    if isinstance(result, int) and 0 <= result <= 255:
+    if isinstance(result, int) and not isinstance(result, bool) and 0 <= result <= 255:
         return exited(request.argv, result)
     return internal_failure(f"expected an exit code of 0 to 255, got {result!r}")
 

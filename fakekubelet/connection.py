@@ -112,6 +112,7 @@ class Connection(asyncio.BufferedProtocol):
         self._receiving = False  # flush at the end of the read, not in the middle of it
         self._flush_due = False
         self._ending = False
+        self._patient = True  # a client may take its output as slowly as it likes, but not after it broke the rules
         self._active = 0.0
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -195,7 +196,7 @@ class Connection(asyncio.BufferedProtocol):
             self._close()
 
     def _serve_requests(self) -> None:
-        while self._phase is Phase.HTTP and not self._write_paused:
+        while self._phase is Phase.HTTP and not self._write_paused and not self._transport.is_closing():
             item = self._http.next()
             if item is None:
                 if self._http.waiting_for_100:
@@ -296,10 +297,13 @@ class Connection(asyncio.BufferedProtocol):
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
-    def end(self) -> None:
+    def end(self, *, lost: bool) -> None:
         """As ``Carrier.end``: nothing the client sends matters any more."""
         self._phase = Phase.END
         self._ending = True
+        if lost:
+            self._patient = False
+            self._arm(self._host.timeouts.linger)
         self.resume_reading()
         self.want_flush()
 
@@ -360,8 +364,8 @@ class Connection(asyncio.BufferedProtocol):
         elif self._phase is Phase.EXEC and self._exec is not None and now < patience:
             self._exec.handle_timeout(now)
             self._arm_exec()
-        elif self._phase is Phase.END and self._transport.get_write_buffer_size() and now < patience:
-            self._arm(self._host.timeouts.linger)  # the client takes its time, as it may
+        elif self._phase is Phase.END and self._patient and self._transport.get_write_buffer_size() and now < patience:
+            self._arm(self._host.timeouts.linger)
         else:
             self._on_peer_end(False)
             self._transport.abort()

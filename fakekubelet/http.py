@@ -76,11 +76,14 @@ class HttpConnection:
 
     def __init__(self, limits: Limits) -> None:
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.http_head)
+        self._limit = limits.http_head
         self._request: h11.Request | None = None
         self._body = 0
+        self._unread = 0  # bytes that h11 holds, before the next event
 
     def feed(self, data: bytes) -> None:
         """Bytes from the client; then call ``next`` until it gives None."""
+        self._unread += len(data)
         self._http.receive_data(data)
 
     @property
@@ -100,21 +103,25 @@ class HttpConnection:
         except h11.RemoteProtocolError as error:
             if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
                 return Response(400, close=True)
-            status = HTTPStatus(error.error_status_hint or 400)
-            return Response(status, f"{status} {status.phrase}".encode(), [("Content-Type", TEXT)], close=True)
+            return _refusal(error.error_status_hint or 400)
 
     def _next(self) -> Request | Response | None:
         while True:
             event = self._http.next_event()
             if isinstance(event, h11.Request):
                 self._request, self._body = event, 0
+                # h11 bounds a head that is not complete; one that came in one piece is held to the same limit here.
+                before, self._unread = self._unread, len(self._http.trailing_data[0])
+                if before - self._unread > self._limit:
+                    return _refusal(431)
             elif isinstance(event, h11.Data):
                 self._body += len(event.data)
                 if self._body > _BODY_LIMIT:
-                    return Response(413, b"413 Request Entity Too Large", [("Content-Type", TEXT)], close=True)
+                    return _refusal(413)
             elif isinstance(event, h11.EndOfMessage):
                 assert self._request is not None
                 head, self._request = self._request, None
+                self._unread = len(self._http.trailing_data[0])
                 return _parse(head)
             else:  # NEED_DATA, PAUSED behind a request, or ConnectionClosed
                 return None
@@ -172,8 +179,13 @@ def _parse(head: h11.Request) -> Request | Response:
             fields.setdefault(key, []).append(value)
         path = unquote(path, errors="surrogateescape")
     except ValueError:
-        return Response(400, b"400 Bad Request", [("Content-Type", TEXT)], close=True)
+        return _refusal(400)
     return Request(head.method.decode("ascii"), path, fields, [(bytes(k), bytes(v)) for k, v in head.headers])
+
+
+def _refusal(code: int) -> Response:
+    status = HTTPStatus(code)
+    return Response(status, f"{code} {status.phrase}".encode(), [("Content-Type", TEXT)], close=True)
 
 
 def clean_path(path: str) -> str:

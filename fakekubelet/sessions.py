@@ -41,8 +41,8 @@ class Carrier(Protocol):
     def resume_reading(self) -> None:
         """Read again."""
 
-    def end(self) -> None:
-        """Close behind everything that is queued."""
+    def end(self, *, lost: bool) -> None:
+        """Close behind everything that is queued; without much patience if the session was ``lost``."""
 
 
 class ExecSession:
@@ -152,7 +152,7 @@ class ExecSession:
             else:
                 self._guarded(self._command.gone)
         if carrier is not None:
-            carrier.end()
+            carrier.end(lost=True)
 
     def _guarded(self, function: Callable[[], None]) -> None:
         """A fault of a command is the command's failure, not the server's."""
@@ -198,7 +198,7 @@ class ExecSession:
             self.engine.finish(status)
         self._conclude(status)
         if self._carrier is not None:
-            self._carrier.end()
+            self._carrier.end(lost=False)
 
     def pause_stdin(self) -> None:
         """As ``Outlet.pause_stdin``."""

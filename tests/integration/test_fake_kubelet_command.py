@@ -1,0 +1,109 @@
+"""``kubewire fake``: a fake kubelet as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from kubewire.fake import fake
+from support.rawclient import HttpClient, connect, exec_target, run, upgrade_headers
+
+
+@dataclass
+class Pair:
+    """A client certificate read from files."""
+
+    cert_pem: bytes
+    key_pem: bytes
+
+
+@contextmanager
+def serving(*arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, Any]]]:
+    command = [sys.executable, "-m", "kubewire", "fake", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            yield process, json.loads(process.stdout.readline())
+        finally:
+            process.kill()
+
+
+def pair(facts: dict[str, Any]) -> Pair:
+    return Pair(Path(facts["client_certificate"]).read_bytes(), Path(facts["client_key"]).read_bytes())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_serves_and_stops_cleanly(tmp_path: Path, number: int) -> None:
+    folder = tmp_path / "new" / "with space"
+    with serving("--write-config", str(folder)) as (process, facts):
+        assert facts["kubelet"].startswith("https://127.0.0.1:")
+        assert (facts["apiserver"], facts["kubeconfig"]) == (None, None)
+        ca = Path(facts["ca"]).read_bytes()
+        assert run(connect(facts["kubelet"], ca, pair(facts)), ["echo", "x"]).stdout == b"x\n"
+        assert {path.name for path in folder.iterdir()} == {"ca.crt", "client.crt", "client.key"}
+        assert os.stat(facts["client_key"]).st_mode & 0o777 == 0o600
+        assert folder.stat().st_mode & 0o077 == 0
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=20)
+        assert (process.returncode, output, errors) == (0, b"", b"")
+
+
+def test_processes_and_protocols_on_request(tmp_path: Path) -> None:
+    arguments = ["--write-config", str(tmp_path), "--allow-processes", "--protocol", "v2.channel.k8s.io"]
+    with serving(*arguments) as (_, facts):
+        ca = Path(facts["ca"]).read_bytes()
+        result = run(connect(facts["kubelet"], ca, pair(facts)), ["sh", "-c", "echo $0"], path="default/host/main")
+        assert result.stdout == b"sh\n"
+        with HttpClient(connect(facts["kubelet"], ca, pair(facts))) as http:
+            answer = http.request("POST", exec_target(["true"]), upgrade_headers())
+            assert answer.values("X-Stream-Protocol-Version") == ["v2.channel.k8s.io"]
+
+
+def test_nothing_of_the_host_by_default(tmp_path: Path) -> None:
+    with serving("--write-config", str(tmp_path), "--listen", ":0") as (_, facts):
+        ca = Path(facts["ca"]).read_bytes()
+        with HttpClient(connect(facts["kubelet"], ca, pair(facts))) as http:
+            answer = http.request("POST", exec_target(["sh"], path="default/host/main"), upgrade_headers())
+            assert (answer.status, answer.body) == (404, b"pod does not exist")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["--listen", "0.0.0.0:0"], 2, "--allow-remote"),
+        (["--listen", "example.com:0"], 2, "expected an IP address"),
+        (["--listen", "127.0.0.1:http"], 2, "expected a port"),
+        (["--listen", "127.0.0.1:65536"], 2, "expected a port"),
+        (["--protocol", "v9.channel.k8s.io"], 2, "v9.channel.k8s.io"),
+        (["extra"], 2, "extra"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], code: int, text: str) -> None:
+    result = CliRunner().invoke(fake, arguments)
+    assert result.exit_code == code
+    assert text in result.output
+
+
+def test_an_address_that_is_taken() -> None:
+    with serving() as (_, facts):
+        assert set(facts) == {"kubelet", "apiserver"}
+        port = facts["kubelet"].rpartition(":")[2]
+        done = subprocess.run(
+            [sys.executable, "-m", "kubewire", "fake", "--listen", f"127.0.0.1:{port}"],
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert b"cannot serve on" in done.stderr
