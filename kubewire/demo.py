@@ -90,7 +90,10 @@ def _push(pod: Pod) -> Row:
             yield piece
 
     done, seconds = _timed(lambda: pod.run(["sink"], container="main", input=source(), timeout=60))
-    _expect((done.stdout or b"").decode().split() == [str(SIZE), digest.hexdigest()], "every byte pushed in arrived unchanged")
+    _expect(
+        (done.stdout or b"").decode().split() == [str(SIZE), digest.hexdigest()],
+        "every byte pushed in arrived unchanged",
+    )
     return Row("push 256 MiB into the container", "verified (SHA-256)", seconds, SIZE)
 
 

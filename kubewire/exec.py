@@ -6,6 +6,8 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -64,7 +66,7 @@ class _Request:
         self.connection = connection
         self.container = container
         self.stdin = 0 if want_stdin else None
-        self.tty = tty
+        self.tty = tty and _terminal_fits(want_stdin)
         self.url = url
         self.timeout = timeout
         self.as_json = as_json
@@ -83,6 +85,15 @@ class _Request:
         self.namespace, self.pod = _split_pod(pod, namespace)
 
 
+def _terminal_fits(want_stdin: bool) -> bool:
+    """A remote terminal that is fed from something else than a terminal would echo and translate plain data, so, as in
+    kubectl, none is asked for then."""
+    if want_stdin and not os.isatty(0):
+        click.echo("kubewire: standard input is not a terminal, so --tty is left out", err=True)
+        return False
+    return True
+
+
 def _split_pod(pod: str, namespace: str | None) -> tuple[str, str]:
     before, slash, name = pod.rpartition("/")
     if not slash:
@@ -97,7 +108,7 @@ def _run(request: _Request) -> int:
 
     began = time.monotonic()
     try:
-        with _start(request) as process:
+        with _start(request) as process, _local_terminal(request, process):
             code = process.wait()
     except ClientError as error:
         _report_failure(request, error)
@@ -113,6 +124,22 @@ def _run(request: _Request) -> int:
         return 2 if isinstance(error, ValueError) else UNKNOWN
     _report_success(request, process, code, time.monotonic() - began)
     return code
+
+
+@contextmanager
+def _local_terminal(request: _Request, process: Process) -> Iterator[None]:
+    """Raw mode and size of the terminal at hand, for a remote one."""
+    if not request.tty:
+        yield
+        return
+    from kubewire import terminal
+
+    with ExitStack() as stack:
+        if request.stdin is not None:
+            stack.enter_context(terminal.raw_mode(request.stdin))
+        if terminal.is_terminal(1):
+            stack.enter_context(terminal.following_size(1, process.resize))
+        yield
 
 
 def _start(request: _Request) -> Process:
