@@ -9,7 +9,8 @@ download leaves the engine: the frames of one batch are made once, cut once into
 encrypted again and again; one ``send`` carries a whole batch, or, with the flush ``record``, one record, as Go does.
 Its TLS pump is its own and not ``spdyproto.tls``: a peer that shares the code under test would get faster with it.
 
-Commands: ``dump PATTERN BYTES batch|record`` (exactly BYTES of stdout), ``sink`` (counts stdin, prints the count),
+Commands: ``dump PATTERN BYTES batch|record [wait]`` (exactly BYTES of stdout, with ``wait`` from the first byte of
+stdin on), ``sink`` (counts stdin, prints the count),
 ``echo`` (stdin to stdout), ``burst N`` (N bytes of stdout for each ``?`` that comes alone; ends with stdin).
 """
 
@@ -155,10 +156,13 @@ class Connection:
     # -- the commands ------------------------------------------------------------------------------------------------
 
     def _start(self, session: ServerSession) -> None:
-        if self._argv[0] == "dump":
-            self._encrypt(session.data_to_send())  # the replies to the streams come first
-            name, size, flush = self._argv[1:]
-            self._source = self._dump(session, PATTERNS[name], int(size), by_record=flush == "record")
+        if self._argv[0] == "dump" and "wait" not in self._argv:
+            self._start_dump(session)
+
+    def _start_dump(self, session: ServerSession) -> None:
+        self._encrypt(session.data_to_send())  # the replies to the streams come first
+        name, size, flush = self._argv[1:4]
+        self._source = self._dump(session, PATTERNS[name], int(size), by_record=flush == "record")
 
     def _dump(
         self, session: ServerSession, pattern: Pattern, size: int, *, by_record: bool
@@ -177,6 +181,8 @@ class Connection:
         self._count += len(data)
         if self._argv[0] == "echo":
             session.write(StreamKind.STDOUT, bytes(data))
+        elif self._argv[0] == "dump" and self._source is None and not self._over:
+            self._start_dump(session)
         elif self._argv[0] == "burst" and bytes(data) == b"?":
             session.write(StreamKind.STDOUT, memoryview(BLOCK)[: int(self._argv[1])])
 

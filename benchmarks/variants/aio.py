@@ -10,7 +10,7 @@ from benchmarks.variants.blocking import check_upload, pieces
 from benchmarks.variants.limits import echo_answer
 from benchmarks.variants.meter import UNIT, Consumer, Meter, command
 from kubeletclient import PIPE, ClientCertificate
-from kubeletclient.aio import Kubelet
+from kubeletclient.aio import Kubelet, Process
 from kubeletclient.aio.client import Pod
 
 Target = dict[str, str]
@@ -26,21 +26,20 @@ def download(
     target: Target, argv: list[str], size: int, how: str, warm: int = 0, pause: float = 0.0,
     digest: str | None = None, connections: int = 1,
 ) -> dict[str, Any]:  # fmt: skip
-    """As in the blocking flavour; ``connections`` are read at once, by a task each, and share the bytes evenly."""
+    """As in the blocking flavour. Several connections are opened before the clock starts, then read by a task each."""
 
     async def run() -> dict[str, Any]:
         async with client(target) as node:
             pod = node.pod("demo")
             if warm:
                 await _download(pod, command(argv, warm), how, Consumer(), 0.0)
-            share = size // connections
-            consumers = [Consumer(digest=digest is not None) for _ in range(connections)]
-            words = command(argv, share)
+            if connections > 1:
+                return await _download_many(pod, command(argv, size // connections), how, size, connections)
+            consumer = Consumer(digest=digest is not None)
             with Meter() as meter:
-                await asyncio.gather(*(_download(pod, words, how, consumer, pause) for consumer in consumers))
-            for consumer in consumers:
-                consumer.check(share, digest)
-            return meter.answer(share * connections)
+                await _download(pod, command(argv, size), how, consumer, pause)
+            consumer.check(size, digest)
+            return meter.answer(size)
 
     return asyncio.run(run())
 
@@ -49,24 +48,51 @@ async def _download(pod: Pod, argv: list[str], how: str, consumer: Consumer, pau
     if how == "callback":
         await pod.run(argv, container="main", stdout=consumer.take, stderr=None, check=True)
         return
-    rest = Consumer(pause=pause)
     async with await pod.popen(argv, container="main", stdout=PIPE, stderr=None) as process:
-        assert process.stdout is not None
-        buffer = memoryview(bytearray(UNIT))
-        while True:
-            if how == "read":
-                data = memoryview(await process.stdout.read(UNIT))
-            else:
-                data = buffer[: await process.stdout.readinto(buffer)]
-            if not data:
-                break
-            consumer.take(data)
-            if pause:
-                rest.count = consumer.count
-                if seconds := rest.due():
-                    await asyncio.sleep(seconds)
-        if code := await process.wait():
-            raise ValueError(f"the command ended with {code}")
+        await _read(process, how, consumer, pause)
+
+
+async def _download_many(pod: Pod, argv: list[str], how: str, size: int, connections: int) -> dict[str, Any]:
+    consumers = [Consumer() for _ in range(connections)]
+    processes = []
+    for consumer in consumers:
+        stdout: Any = consumer.take if how == "callback" else PIPE
+        words = [*argv, "wait"]
+        processes.append(await pod.popen(words, container="main", stdin=PIPE, stdout=stdout, stderr=None))
+    with Meter() as meter:
+        for process in processes:
+            assert process.stdin is not None
+            await process.stdin.write(b"!")
+        pairs = zip(processes, consumers, strict=True)
+        if how == "callback":
+            await asyncio.gather(*(process.wait() for process in processes))
+        else:
+            await asyncio.gather(*(_read(process, how, consumer, 0.0) for process, consumer in pairs))
+    for process, consumer in zip(processes, consumers, strict=True):
+        await process.close()
+        consumer.check(size // connections, None)
+    return meter.answer(size // connections * connections)
+
+
+async def _read(process: Process, how: str, consumer: Consumer, pause: float) -> None:
+    """Read stdout to its end, pausing where that is due, and wait for the command. Raises ValueError if it failed."""
+    assert process.stdout is not None
+    slow = Consumer(pause=pause)
+    buffer = memoryview(bytearray(UNIT))
+    while True:
+        if how == "read":
+            data = memoryview(await process.stdout.read(UNIT))
+        else:
+            data = buffer[: await process.stdout.readinto(buffer)]
+        if not data:
+            break
+        consumer.take(data)
+        if pause:
+            slow.count = consumer.count
+            if seconds := slow.due():
+                await asyncio.sleep(seconds)
+    if code := await process.wait():
+        raise ValueError(f"the command ended with {code}")
 
 
 def upload(target: Target, argv: list[str], size: int, how: str, warm: int = 0) -> dict[str, Any]:

@@ -104,21 +104,22 @@ def download(
 ) -> dict[str, Any]:  # fmt: skip
     """``recv_into(64 KiB)`` until the connection ends.
 
-    Several connections are read one after another, each to its end; with ``dial="first"`` all are open before, with
-    ``"each"`` one is dialled when the one before is done.
+    Several connections are read one after another, each to its end. With ``dial="first"`` all are open before the
+    clock starts, and then all are told to send; with ``"each"`` one is dialled when the one before is done.
     """
     context = context_for(target)
     if warm:
         _read_to_end(RawSession(target, context, command(argv, warm)), warm, 0.0)
     share = size // connections
     words = command(argv, share)
+    before = connections if connections > 1 and dial == "first" else 0
+    ready = [RawSession(target, context, [*words, "wait"], stdin=True) for _ in range(before)]
     with Meter() as meter:
-        if dial == "first":
-            for session in [RawSession(target, context, words) for _ in range(connections)]:
-                _read_to_end(session, share, pause)
-        else:
-            for _ in range(connections):
-                _read_to_end(RawSession(target, context, words), share, pause)
+        for session in ready:
+            session.sock.sendall(struct.pack(">II", session.stdin_id(), 1) + b"!")
+        for number in range(connections):
+            session = ready[number] if ready else RawSession(target, context, words)
+            _read_to_end(session, share, pause)
     return meter.answer(share * connections)
 
 
