@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 from spdyproto.channels.events import Lost, Output, SessionEvent, Stdin
-from spdyproto.spdy.events import ConnectionTerminated, DataReceived, Event
+from spdyproto.spdy.events import ConnectionTerminated, DataAfterReset, DataReceived, Event
 
 Told: TypeAlias = tuple[Any, ...]
 
@@ -16,6 +16,8 @@ def told(event: Event | SessionEvent) -> Told:
     name = type(event).__name__
     if isinstance(event, DataReceived):
         return (name, event.stream_id, bytes(event.data), event.fin)
+    if isinstance(event, DataAfterReset):
+        return (name, event.stream_id, bytes(event.data))
     if isinstance(event, Output):
         return (name, event.kind, bytes(event.data))
     if isinstance(event, Stdin):
@@ -36,7 +38,7 @@ def merged(events: Iterable[Told]) -> list[Told]:
         last = result[-1] if result else ("",)
         if event[0] == last[0] == "DataReceived" and event[1] == last[1] and not last[3]:
             result[-1] = (event[0], event[1], last[2] + event[2], event[3])
-        elif event[0] == last[0] == "Output" and event[1] == last[1]:
+        elif event[0] == last[0] and event[0] in ("Output", "DataAfterReset") and event[1] == last[1]:
             result[-1] = (event[0], event[1], last[2] + event[2])
         elif event[0] == last[0] == "Stdin":
             result[-1] = (event[0], last[1] + event[1])
