@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import TypeAlias
 
-__all__ = ["PathOrPEM", "pem_file"]
+__all__ = ["PathOrPEM", "naming", "pem_file"]
 
 PathOrPEM: TypeAlias = str | os.PathLike[str] | bytes
 """A path, or PEM text as bytes."""
@@ -39,6 +39,19 @@ def pem_file(source: PathOrPEM) -> Iterator[str]:
         yield path
     finally:
         os.unlink(path)
+
+
+@contextlib.contextmanager
+def naming(*paths: str | os.PathLike[str]) -> Iterator[None]:
+    """Name the file in an OSError of the ``ssl`` module, which does not say which one is missing or closed to us."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            for path in paths:
+                with open(path, "rb"):  # fails as that module did, and says where; else the fault lies in the content
+                    pass
+        raise
 
 
 def _memory_file() -> int | None:

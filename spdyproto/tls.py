@@ -48,13 +48,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, Literal, Protocol
 
 from spdyproto.errors import LocalProtocolError
-from spdyproto.pem import PathOrPEM, pem_file
+from spdyproto.pem import PathOrPEM, naming, pem_file
 from spdyproto.types import Buffer
 
 __all__ = ["FEED", "RECORD", "TLSBIO", "PathOrPEM", "TLSObject", "TLSPipe", "client_context", "server_context"]
 
 RECORD: Final = 16384
-"""Plaintext of a full TLS record (RFC 8446, 5.1). OpenSSL reads and writes one record per call, never more."""
+"""Plaintext of a full TLS record (RFC 8446, 5.1). OpenSSL reads one record per call, never more."""
 
 FEED: Final = 32 * 1024
 """Most ciphertext in the incoming BIO. 256 KiB would save 5 % of CPU and cost 60 KiB more for each connection."""
@@ -90,7 +90,7 @@ class TLSObject(Protocol):
         """Decrypt one record into ``buffer`` and return how many bytes; 0 after close_notify."""
 
     def write(self, data: Buffer, /) -> int:
-        """Encrypt one record and return how many bytes went into it."""
+        """Encrypt ``data``, or the first part of it, and return how many bytes."""
 
     def unwrap(self) -> object:
         """Queue close_notify, then wait for the peer's by SSLWantReadError."""
@@ -299,15 +299,14 @@ class TLSPipe:
                 parts = []
                 start = room
             while size - start >= RECORD:  # `_encrypt` without its call: a fifth fewer CPU seconds for bulk data
-                end = start + RECORD
-                start += write(view[start:end])
-                if start < end:
-                    self._encrypt(view[start:end])
-                    start = end
+                done = write(view[start : start + RECORD])
+                if done < RECORD:
+                    self._encrypt(view[start + done : start + RECORD])
                 else:
                     sealed = read()
                     queue.append(sealed)
                     self._size += len(sealed)
+                start += RECORD
             room = RECORD - (size - start)
             if start < size:
                 parts.append(view[start:])
@@ -319,7 +318,7 @@ class TLSPipe:
         if not size:
             return
         done = self._tls.write(plaintext)
-        while done < size:  # a peer may ask for shorter records (RFC 6066, 4; RFC 8449)
+        while done < size:  # where the peer asked for short records (RFC 6066, 4), some bindings write one at a time
             done += self._tls.write(memoryview(plaintext)[done:])
         sealed = self._outgoing.read()
         self._queue.append(sealed)
@@ -513,7 +512,7 @@ def _load_ca(context: ssl.SSLContext, ca: PathOrPEM) -> None:
     # Without the flag OpenSSL accepts self-signed anchors only; Go takes whatever its pool holds for an anchor.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     if not isinstance(ca, bytes):
-        with _naming(ca):
+        with naming(ca):
             context.load_verify_locations(cafile=os.fspath(ca))
     elif not ca:
         raise _error("the CA is empty", "NO_CERTIFICATE_OR_CRL_FOUND")
@@ -532,7 +531,7 @@ def _load_certificate(
 
     with contextlib.ExitStack() as files:
         paths = [files.enter_context(pem_file(source)) for source in (certificate, key) if source is not None]
-        files.enter_context(_naming(*paths))
+        files.enter_context(naming(*paths))
         context.load_cert_chain(paths[0], paths[-1], answer)
 
 
@@ -540,18 +539,3 @@ def _error(text: str, reason: str) -> ssl.SSLError:
     error = ssl.SSLError(ssl.SSLErrorNumber.SSL_ERROR_SSL, text)
     error.library, error.reason = "PEM", reason  # as on those that OpenSSL makes
     return error
-
-
-@contextlib.contextmanager
-def _naming(*paths: str | os.PathLike[str]) -> Iterator[None]:
-    """The ssl module does not say which file is missing or closed to us. Look again, to have it said."""
-    try:
-        yield
-    except ssl.SSLError:
-        raise
-    except OSError as error:
-        if error.filename is None:
-            for path in paths:
-                with open(path, "rb"):
-                    pass
-        raise

@@ -17,6 +17,7 @@ from fakekubelet.pki import CertificateAuthority, ClientIdentity, IssuedCertific
 from fakekubelet.servertls import ServerTLS
 from spdyproto.errors import LocalProtocolError
 from spdyproto.tls import RECORD, TLSPipe, client_context
+from support.opensslpeer import needs_openssl, openssl_client
 from support.tlslink import HOST, SCRATCH, VERSIONS, chunks, drain, limit, scratch, shake
 
 SECONDS = 20
@@ -350,6 +351,23 @@ def test_a_client_that_hangs_up_in_the_handshake(pyopenssl: bool) -> None:
     server.receive_eof()
     with pytest.raises(ssl.SSLEOFError):
         server.do_handshake()
+
+
+@needs_openssl
+@each_backend
+@each_version
+def test_a_client_that_asks_for_short_records_gets_all(pyopenssl: bool, version: ssl.TLSVersion) -> None:
+    flag = {"TLSv1_2": "-tls1_2", "TLSv1_3": "-tls1_3"}[version.name]
+    data = noise(300_000)
+    with openssl_client(ServerTLS(SERVER, use_pyopenssl=pyopenssl).pipe(), flag, "-maxfraglen", "512") as opened:
+        sock, pipe, process = opened
+        pipe.send([b"8 bytes.", *chunks(data, 65_528)])
+        ciphertext = pipe.take()
+        assert int.from_bytes(ciphertext[3:5], "big") < 700
+        pipe.close_notify()
+        sock.sendall(ciphertext + pipe.take())
+        assert process.stdout is not None
+        assert process.stdout.read() == b"8 bytes." + data
 
 
 @pytest.fixture

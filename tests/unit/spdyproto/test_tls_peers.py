@@ -4,34 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import random
-import shutil
 import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from spdyproto.tls import TLSPipe, client_context, server_context
+from support.opensslpeer import handshake, needs_openssl, openssl_client
 from support.tlslink import HOST, SCRATCH, VERSIONS, authority, chunks, contexts, limit, scratch, server_pair
 
 SECONDS = 20  # until a test that hangs is given up
 BULK = 8 << 20
 each_version = pytest.mark.parametrize("version", VERSIONS, ids=lambda version: version.name)
 each_role = pytest.mark.parametrize("we_are_client", [True, False], ids=["client", "server"])
-
-
-def handshake(sock: socket.socket, pipe: TLSPipe) -> None:
-    data = b""
-    while not pipe.do_handshake(data):
-        sock.sendall(pipe.take())
-        data = sock.recv(SCRATCH)
-        if not data:
-            pipe.receive_eof()
-    sock.sendall(pipe.take())
 
 
 def read(sock: socket.socket, pipe: TLSPipe) -> Iterator[bytes]:
@@ -215,29 +204,9 @@ def test_they_hang_up_during_the_handshake(against: Against) -> None:
 # The openssl program: what the ssl module cannot do
 
 
-needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl program here")
-
-
-@contextmanager
-def openssl_client(*arguments: str) -> Iterator[tuple[socket.socket, subprocess.Popen[bytes], TLSPipe]]:
-    """``openssl s_client`` connected to our server's pipe, which has done the handshake."""
+def our_server() -> TLSPipe:
     pair = server_pair()
-    pipe = TLSPipe.server(server_context(pair.cert, pair.key))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(SECONDS)
-        address = f"127.0.0.1:{listener.getsockname()[1]}"
-        command = ["openssl", "s_client", "-connect", address, "-quiet", "-verify_quiet", *arguments]
-        with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        ) as process:
-            try:
-                sock, _ = listener.accept()
-                with sock:
-                    sock.settimeout(SECONDS)
-                    handshake(sock, pipe)
-                    yield sock, process, pipe
-            finally:
-                process.kill()
+    return TLSPipe.server(server_context(pair.cert, pair.key))
 
 
 def typed(process: subprocess.Popen[bytes], text: bytes) -> None:
@@ -258,7 +227,7 @@ def until(sock: socket.socket, pipe: TLSPipe, wanted: bytes) -> bytes:
 
 @needs_openssl
 def test_key_update_is_answered() -> None:
-    with openssl_client("-tls1_3", "-no_ign_eof") as (sock, process, pipe):
+    with openssl_client(our_server(), "-tls1_3", "-no_ign_eof") as (sock, pipe, process):
         typed(process, b"before\n")
         assert until(sock, pipe, b"before\n") == b"before\n"
         typed(process, b"K\n")  # new keys from the next line on, and a request that we take new ones too
@@ -278,7 +247,7 @@ def test_key_update_is_answered() -> None:
 
 @needs_openssl
 def test_renegotiation_is_refused() -> None:
-    with openssl_client("-tls1_2", "-no_ign_eof") as (sock, process, pipe):
+    with openssl_client(our_server(), "-tls1_2", "-no_ign_eof") as (sock, pipe, process):
         typed(process, b"before\n")
         assert until(sock, pipe, b"before\n") == b"before\n"
         typed(process, b"R\n")
@@ -297,7 +266,7 @@ def test_renegotiation_is_refused() -> None:
 def test_a_peer_that_asks_for_short_records_gets_all(version: ssl.TLSVersion) -> None:
     flag = "-" + version.name.lower().removesuffix("_0").replace("tlsv", "tls")
     data = noise(300_000).replace(b"\n", b"")
-    with openssl_client(flag, "-maxfraglen", "512") as (sock, process, pipe):
+    with openssl_client(our_server(), flag, "-maxfraglen", "512") as (sock, pipe, process):
         pipe.send([b"8 bytes.", *chunks(data, 65_528)])
         records = pipe.take_segments()
         first = records[0]
