@@ -3,9 +3,6 @@
 What never waits (memory, regular files, plain functions) is called directly by the exchange; it costs nothing then.
 The rest stands here, each with a bounded buffer in front: descriptors that can be polled are polled, coroutines are
 awaited in a task, and what can only block does so in a thread of its own.
-
-That thread is a daemon and not one of the loop's executor: a call that never returns (a write to a pipe nobody reads)
-must not keep the program from ending.
 """
 
 from __future__ import annotations
@@ -14,17 +11,16 @@ import asyncio
 import inspect
 import io
 import os
-import queue
-import threading
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
-from typing import IO, Any, Final, TypeAlias, TypeVar
+from typing import IO, Final, TypeAlias
 
 from kubeletclient._policy import BATCH, HIGH_WATER, FileSink, FileSource, InputTarget, OutputTarget, Sink, Source
 from kubeletclient.aio.pipes import Port
+from kubeletclient.aio.worker import Worker
 from spdyproto.types import Buffer
 
-__all__ = ["AsyncInput", "AsyncOutput", "AsyncSource", "Background", "PolledSource", "Worker"]
+__all__ = ["AsyncInput", "AsyncOutput", "AsyncSource", "Background", "PolledSource"]
 
 AsyncInput: TypeAlias = InputTarget | AsyncIterable[Buffer]
 """What the blocking flavour takes, and an asynchronous iterable of bytes, or anything with a coroutine ``read(n)``."""
@@ -32,56 +28,7 @@ AsyncInput: TypeAlias = InputTarget | AsyncIterable[Buffer]
 AsyncOutput: TypeAlias = OutputTarget | Callable[[memoryview], Awaitable[object]]
 """What the blocking flavour takes, and a coroutine function; that one gets views of copies, which stay valid."""
 
-Result = TypeVar("Result")
-
 _NOTHING: Final = memoryview(b"")
-
-
-class Worker:
-    """One thread for the blocking calls of one stream, in order."""
-
-    __slots__ = ("_calls", "_loop", "_thread")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._calls: queue.SimpleQueue[tuple[Callable[[], object], asyncio.Future[Any]] | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-
-    def submit(self, call: Callable[[], Result]) -> asyncio.Future[Result]:
-        """Do ``call`` after those that were submitted before."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="kubewire-file", daemon=True)
-            self._thread.start()
-        future: asyncio.Future[Result] = self._loop.create_future()
-        self._calls.put((call, future))
-        return future
-
-    def stop(self) -> None:
-        """End the thread, behind the call that it is in."""
-        self._calls.put(None)
-        self._thread = None
-
-    def _run(self) -> None:
-        while (task := self._calls.get()) is not None:
-            call, future = task
-            try:
-                result, error = call(), None
-            except BaseException as raised:
-                result, error = None, raised
-            try:
-                self._loop.call_soon_threadsafe(_settle, future, result, error)
-            except RuntimeError:  # the loop is closed: nobody waits any more
-                return
-            del task, call, future, result, error  # hold no data while waiting
-
-
-def _settle(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
-    if future.done():
-        return
-    if error is None:
-        future.set_result(result)
-    else:
-        future.set_exception(error)
 
 
 # -- output ----------------------------------------------------------------------------------------------------------

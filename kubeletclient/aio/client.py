@@ -17,6 +17,7 @@ from kubeletclient._settings import Settings
 from kubeletclient._trust import Trust
 from kubeletclient.aio.background import AsyncInput, AsyncOutput, is_async_input
 from kubeletclient.aio.process import Opening, Process, Targets, open_process
+from kubeletclient.aio.worker import in_thread
 from kubeletclient.credentials import Credentials
 from kubeletclient.endpoints import KUBELET_PORT, Target, exec_target, parse_endpoint, parse_target
 from kubeletclient.results import Completed
@@ -147,10 +148,9 @@ class Kubelet:
     async def _pods(self) -> Any:  # noqa: ANN401 - JSON
         import httpx  # a tenth of a second, and needed only when no container is named
 
-        loop = asyncio.get_running_loop()
         trust, endpoint = self._settings.trust, self.endpoint
-        url, headers = await loop.run_in_executor(None, pods_request, endpoint, trust, self._settings.agent)
-        context: Any = await loop.run_in_executor(None, trust.context) if endpoint.secure else False
+        url, headers = await in_thread(lambda: pods_request(endpoint, trust, self._settings.agent))
+        context: Any = await in_thread(trust.context) if endpoint.secure else False
         extensions = {"sni_hostname": trust.server_name} if trust.server_name else {}
         try:
             async with httpx.AsyncClient(

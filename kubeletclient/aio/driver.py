@@ -15,6 +15,7 @@ from kubeletclient._flows import Address, Command, Connect, Established, Flow, L
 from kubeletclient._policy import Deadline
 from kubeletclient._sockets import tune
 from kubeletclient.aio.wire import Scratch
+from kubeletclient.aio.worker import in_thread
 from kubeletclient.endpoints import is_address
 from spdyproto.tls import TLSPipe
 
@@ -39,7 +40,7 @@ class Connection:
     async def perform(self, command: Command, timeout: float | None) -> object:
         """Do what a flow asks for. Raises OSError, which includes TimeoutError and ssl.SSLError."""
         if isinstance(command, Load):
-            return await self._loop.run_in_executor(None, command.function)
+            return await in_thread(command.function)
         async with asyncio.timeout(timeout):
             if isinstance(command, Resolve):
                 return await self._resolve(command)
@@ -60,9 +61,12 @@ class Connection:
             self.sock = None
 
     async def _resolve(self, command: Resolve) -> object:
-        if is_address(command.host):  # a look-up that cannot wait needs no thread
-            return socket.getaddrinfo(command.host, command.port, type=socket.SOCK_STREAM)
-        return await self._loop.getaddrinfo(command.host, command.port, type=socket.SOCK_STREAM)
+        def look_up() -> list[Address]:
+            return [*socket.getaddrinfo(command.host, command.port, type=socket.SOCK_STREAM)]
+
+        if is_address(command.host):  # it cannot wait, so it needs no thread
+            return look_up()
+        return await in_thread(look_up)
 
     async def _connect(self, address: Address) -> None:
         family, kind, protocol, _, where = address
