@@ -165,12 +165,12 @@ class Transport:
     def _send_all(self, data: Buffer, step: Deadline) -> None:
         self.queue([data])
         self._flush_all(step)
+        if self.broken is not None:
+            raise self.broken
 
     def _flush_all(self, step: Deadline) -> None:
         while not self.flush():
             _wait(self.fileno(), OUT, step)
-        if self.broken is not None:
-            raise self.broken
 
     def _receive_some(self, step: Deadline) -> bytes:
         if self._left:

@@ -83,8 +83,7 @@ class Process:
 
         Raises what ``wait`` raises when the session has failed.
         """
-        if not self._pump.over:
-            self._pump.glance()
+        self._pump.glance()
         return self._result() if self._pump.over else None
 
     def wait(self, timeout: float | None = None) -> int:
@@ -201,6 +200,7 @@ def open_process(
         pump.wait_for(lambda: pump.over or session.ready, Deadline(None), "the server to accept the streams")
         if not session.ready:
             raise ending(pump)
+        pump.release()
         return Process(pump, args=args, protocol=established.protocol, capture_limit=capture_limit)
     except BaseException:
         pump.close()

@@ -41,7 +41,7 @@ from typing import Final
 
 from kubeletclient import errors
 from kubeletclient._flows import Established
-from kubeletclient._policy import BATCH, HIGH_WATER, Deadline, FileSink, Sink, Source
+from kubeletclient._policy import BATCH, HIGH_WATER, CallSink, Deadline, FileSink, Sink, Source
 from kubeletclient.results import Context, failure_of
 from kubeletclient.sync.driver import IN, OUT, Scratch, Transport, milliseconds, scratch
 from kubeletclient.sync.pipes import PipeSink, Waker
@@ -91,6 +91,8 @@ class Pump:
         self._maybe_more = True
         self._written = 0
         self._source_ready = False
+        self._held: list[tuple[Sink, bytes]] | None = []
+        self._due: list[tuple[Sink, bytes]] = []
         self._pipes = [sink for sink in self.sinks.values() if isinstance(sink, PipeSink)]
         self._start(established.surplus)
 
@@ -120,11 +122,31 @@ class Pump:
         """The same, with the lock held by the caller, once: polling releases it once, and other threads go on then."""
         if self._leader == threading.get_ident():
             raise RuntimeError("an output callback cannot wait on its own process: it may write, resize and close")
+        if self._due:
+            self._hand_out()
         while not done():
             if self._leader is None:
                 self._lead(done, deadline, what)
             else:
                 self._follow(deadline, what)
+
+    def release(self) -> None:
+        """From now on callbacks may be called: the caller has the process in hand that they may want to use."""
+        with self.lock:
+            self._due, self._held = self._held or [], None
+
+    def _hand_out(self) -> None:
+        """Call the callbacks with what came before ``release``."""
+        self._leader = threading.get_ident()
+        try:
+            while self._due:
+                sink, data = self._due.pop(0)
+                sink.feed(memoryview(data))
+        except BaseException as error:
+            self.abort(error)
+            raise
+        finally:
+            self._leader = None
 
     def _lead(self, done: Callable[[], bool], deadline: Deadline, what: str) -> None:
         self._leader = threading.get_ident()
@@ -264,11 +286,17 @@ class Pump:
         sinks = self.sinks
         for event in events:
             if type(event) is Output:
-                sinks[event.kind].feed(event.data)
+                sink = sinks[event.kind]
+                if self._held is not None and isinstance(sink, CallSink):
+                    self._held.append((sink, bytes(event.data)))
+                    continue
+                sink.feed(event.data)
                 if self.over:  # closed by the callback
                     return
             elif isinstance(event, OutputEnded):
-                self._end_sink(sinks[event.kind])
+                # An end that comes together with the loss is none: who reads to the end of file must hear of the loss.
+                if type(events[-1]) is not Lost:
+                    self._end_sink(sinks[event.kind])
             elif isinstance(event, StdinEnded):
                 self.source = None
             elif isinstance(event, Exited | Lost):
@@ -424,6 +452,8 @@ class Pump:
         with self.lock:
             if self._leader is not None:
                 return
+            if self._due:
+                self._hand_out()
             self._maybe_more = True
             self._leader = threading.get_ident()
             try:

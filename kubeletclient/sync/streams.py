@@ -103,6 +103,7 @@ class OutputReader(io.BufferedIOBase):
         saved = sink.limit
         if limit is not None:
             sink.limit = limit
+        pump.poke()  # there is room for what comes now, if a full pipe was what kept a leader from listening
         try:
             pump.wait_locked(lambda: enough() or sink.ended or pump.over, NEVER, self.name)
         finally:

@@ -398,6 +398,15 @@ def test_a_refusal_whose_body_never_ends_is_still_that_refusal(fault: OSError) -
         flow.throw(fault)
 
 
+def test_what_a_server_said_before_it_hung_up_is_read() -> None:
+    flow = exec_flow(request("http://node:1"))
+    next(flow)
+    assert isinstance(play(flow, [ONE], None), Send)
+    assert isinstance(flow.throw(BrokenPipeError(errno.EPIPE, "Broken pipe")), Receive)
+    with pytest.raises(errors.Unauthorized):
+        flow.send(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+
+
 def test_the_upgrade_deadline_covers_all_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 50.0
     monkeypatch.setattr("kubeletclient._flows.time.monotonic", lambda: now)
