@@ -160,6 +160,7 @@ class ClientSession(_Session):
         self._error_body = bytearray()
         self._error_ended = False
         self._status: ExitStatus | None = None
+        self._no_status: RemoteProtocolError | None = None
         self._draining = False
         self._closed = False
         self.stdin_open = streams.stdin
@@ -205,13 +206,13 @@ class ClientSession(_Session):
             if input_paused:
                 self._rearm(now)
             else:
-                self.heard_fault(PeerTimeout(self._overdue()))
+                self.heard_fault(self._no_status or PeerTimeout(self._overdue()))
                 return self._take_events()
         return self._after(self._carrier.handle_timeout(now, output_blocked or input_paused, self), now)
 
     def _after(self, anything: bool, now: float) -> list[SessionEvent]:
         if anything and not self.deaf:
-            self._conclude(now)
+            self._set_deadline(now)
         return self._take_events()
 
     # -- what the carrier heard (not for callers) --------------------------------------------------------------------
@@ -224,6 +225,7 @@ class ClientSession(_Session):
     def heard_ready(self) -> None:
         """Every stream is open on both sides."""
         self._become_ready()
+        self._settle()
 
     def heard(self, kind: StreamKind, data: memoryview) -> None:
         """Payload of an output or of the error stream; on other streams it has no meaning, as for Go's client."""
@@ -241,10 +243,11 @@ class ClientSession(_Session):
     def heard_end(self, kind: StreamKind) -> None:
         """A stream ended, by an end mark of the server."""
         if kind is StreamKind.ERROR:
-            self._error_ended = True
+            self._end_error_stream()
         elif kind in self._open_outputs:
             self._open_outputs.discard(kind)
             self._events.append(OutputEnded(kind))
+        self._settle()
 
     def heard_refusal(self) -> None:
         """The server takes no more stdin."""
@@ -265,23 +268,30 @@ class ClientSession(_Session):
         """The connection is over: either everything owed is there by now, or it never comes."""
         if self.version.has_json_status and (error is None or isinstance(error, PeerClosed)):
             # A status is a whole JSON document or an error: the end of the connection can hide no part of it.
-            self._error_ended = True
-        self._conclude(0.0)
+            self._end_error_stream()
+            self._settle()
         if not isinstance(error, RemoteProtocolError):
             error = PeerClosed("the server closed the connection")
-        self.heard_fault(error)
+        self.heard_fault(self._no_status or error)
 
-    def _conclude(self, now: float) -> None:
-        """Ends the session if the proof of completion is there, else sets the deadline for what is missing."""
-        if self.deaf or not self.ready:
+    def _settle(self) -> None:
+        """Ends the session if everything owed is there. Called at each end mark rather than once for each buffer, so
+        that it makes no difference in what pieces the bytes came."""
+        if self.deaf or not self.ready or not self._error_ended or self._open_outputs:
             return
-        if self._error_ended and self._status is None and not self._take_status():
+        if self._status is None:
+            assert self._no_status is not None, "the error stream has ended"
+            self.heard_fault(self._no_status)
             return
-        if self._status is not None and not self._open_outputs:
-            self.outcome = Exited(self._status)
-            self._finish()
-            self._events.append(self.outcome)
-        elif self._error_ended:
+        self.outcome = Exited(self._status)
+        self._finish()
+        self._events.append(self.outcome)
+
+    def _set_deadline(self, now: float) -> None:
+        """For what is missing, if the end has begun."""
+        if not self.ready:
+            return
+        if self._error_ended:
             # Only output counts as progress: the answers to our PINGs must not put the deadline off for ever.
             if not self._draining or any(isinstance(event, Output | OutputEnded) for event in self._events):
                 self._draining = True
@@ -289,23 +299,22 @@ class ClientSession(_Session):
         elif not self._open_outputs and (self.streams.stdout or self.streams.stderr) and self._deadline is None:
             self._arm(self._deadlines.status, now)
 
-    def _take_status(self) -> bool:
-        """Decodes the error stream that has ended; False, with the session lost, if it holds no status."""
+    def _end_error_stream(self) -> None:
+        """Decodes it. What is no status is a loss, but not before the outputs have ended: they may still come."""
+        if self._error_ended:
+            return
+        self._error_ended = True
         body = bytes(self._error_body)
         if not body and not self.version.has_json_status and self.transport is not Transport.SPDY:
-            self.heard_fault(
-                OutcomeUnknown(
-                    f"{self.version.value} over WebSocket tells failures only: the command succeeded, or its failure "
-                    "was lost. v4.channel.k8s.io tells which"
-                )
+            self._no_status = OutcomeUnknown(
+                f"{self.version.value} over WebSocket tells failures only: the command succeeded, or its failure "
+                "was lost. v4.channel.k8s.io tells which"
             )
-            return False
+            return
         try:
             self._status = decode_status(self.version, body)
         except StatusError as error:
-            self.heard_fault(error)
-            return False
-        return True
+            self._no_status = error
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

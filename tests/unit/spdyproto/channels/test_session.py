@@ -452,3 +452,42 @@ def test_the_ledger_tells_what_came_and_what_is_owed() -> None:
     bench.feed(bench.fin(STDOUT), bench.data(ERROR, SUCCESS), bench.rst(ERROR))
     assert bench.session.ledger().endswith("owed: nothing")
     assert "no output, as none was asked for" in ClientBench(V4, StreamSet(True, False, False)).session.ledger()
+
+
+# -- a missing status and outputs that still come ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["fin", "goaway", "eof"])
+@pytest.mark.parametrize("size", [None, 1])
+def test_outputs_that_come_after_an_empty_error_stream_are_delivered(end: str, size: int | None) -> None:
+    bench = ClientBench()
+    told = bench.feed(bench.rst(ERROR), bench.data(STDOUT, b"late, but there"), bench.fin(STDERR), size=size)
+    assert told == [("Output", STDOUT, b"late, but there"), ("OutputEnded", STDERR)]
+    if end == "eof":
+        told = bench.eof(clean=False)
+    else:
+        told = bench.feed(bench.fin(STDOUT) if end == "fin" else wire.goaway(), size=size)
+    text = lost(told)
+    assert text.startswith("StatusError: the error stream ended empty")
+    assert "received 15 bytes of stdout" in text
+
+
+@pytest.mark.parametrize("order", [(ERROR, STDIN), (STDIN, ERROR)])
+@pytest.mark.parametrize("size", [None, 1])
+def test_the_proof_ends_the_session_at_once_however_the_bytes_are_cut(
+    order: tuple[StreamKind, ...], size: int | None
+) -> None:
+    bench = ClientBench()
+    told = bench.feed(
+        bench.fin(STDOUT, STDERR), bench.data(ERROR, SUCCESS), bench.rst(*order), wire.goaway(7), size=size
+    )
+    assert (("StdinEnded",) in told) == (order[0] is STDIN)
+    assert told[-1] == GONE
+
+
+def test_everything_may_be_there_before_the_last_reply() -> None:
+    bench = ClientBench(V4, StreamSet(stdin=True, stderr=False), ready=False)
+    first = bench.peer.syn_reply(bench.ids[ERROR]) + bench.peer.syn_reply(bench.ids[STDOUT])
+    told = bench.feed(first, bench.data(STDOUT, b"x", fin=True), bench.data(ERROR, SUCCESS, fin=True))
+    assert told == [("Output", STDOUT, b"x"), ("OutputEnded", STDOUT)]
+    assert bench.feed(bench.peer.syn_reply(bench.ids[STDIN])) == [("Ready",), GONE]

@@ -114,6 +114,17 @@ def test_output_that_still_comes_puts_the_deadline_off() -> None:
     assert outcome(bench.feed(bench.fin(STDOUT))) == ("Exited", ExitStatus.success())
 
 
+def test_outputs_have_a_deadline_after_an_error_stream_without_a_status_too() -> None:
+    bench = ClientBench()
+    bench.now = 10.0
+    assert outcome(bench.feed(bench.rst(ERROR), bench.fin(STDERR))) is None
+    assert bench.session.next_deadline() == 40.0
+    end = outcome(bench.tick(40.0))
+    assert end is not None
+    assert end[:2] == ("Lost", "StatusError")
+    assert "owed: the end of stdout, the exit status" in end[2]
+
+
 def test_answers_to_our_pings_do_not_put_the_deadline_off() -> None:
     """They come every few seconds for as long as the connection stands: the wait would have no end."""
     bench = status_first(Keepalive(period=5.0, deadline=30.0))
