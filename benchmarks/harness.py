@@ -9,13 +9,14 @@ rounds; it does not end the run.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,15 @@ class Bench:
     def count(self, number: int) -> int:
         """A number of repetitions, less when everything is to be quick."""
         return max(2, number // (8 if self.quick else 1))
+
+    @contextlib.contextmanager
+    def unpinned(self) -> Iterator[None]:
+        """What is started in this block, peers and measured processes, may run on every core."""
+        saved, self.cores = self.cores, Cores(None, None)
+        try:
+            yield
+        finally:
+            self.cores = saved
 
     # -- peers -------------------------------------------------------------------------------------------------------
 

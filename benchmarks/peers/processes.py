@@ -22,10 +22,10 @@ _STOP_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """Where the two ends run; the same core twice on a machine that has only one."""
+    """Where the two ends run; the same core twice on a machine that has only one, None for wherever they like."""
 
-    client: int
-    peer: int
+    client: int | None
+    peer: int | None
 
     @classmethod
     def available(cls) -> Cores:
@@ -53,16 +53,16 @@ def _siblings(core: int) -> set[int]:
         return {core}
 
 
-def pin(core: int) -> None:
-    """Keep the calling process, and what it starts, on one core; does nothing where the system cannot."""
-    if hasattr(os, "sched_setaffinity"):
+def pin(core: int | None) -> None:
+    """Keep the calling process, and what it starts, on one core; does nothing for None, or where the system cannot."""
+    if core is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})
 
 
 class Peer:
     """A server process that prints a JSON line when it is ready, answers ``cpu``, and ends with its stdin."""
 
-    def __init__(self, argv: Sequence[str], core: int) -> None:
+    def __init__(self, argv: Sequence[str], core: int | None) -> None:
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._unread = b""
         self.process = subprocess.Popen(
