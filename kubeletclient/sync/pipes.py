@@ -1,14 +1,16 @@
-"""Output that waits for its reader, and a bell for threads that sleep in ``poll``."""
+"""Where the output of one command goes, and a bell for threads that sleep in ``poll``."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Mapping
 
 from kubeletclient import errors
-from kubeletclient._policy import HIGH_WATER
+from kubeletclient._policy import HIGH_WATER, CallSink, FileSink, Sink
+from spdyproto.channels.events import StreamKind
 
-__all__ = ["PipeSink", "Waker"]
+__all__ = ["Outputs", "PipeSink", "Waker"]
 
 
 class Waker:
@@ -89,3 +91,81 @@ class PipeSink:
     def full(self) -> bool:
         """Whether reading the socket has to stop for it."""
         return self.size >= HIGH_WATER and self.limit is None
+
+
+class _Held:
+    """Stands in for a callback that may not be called yet; keeps what comes meanwhile."""
+
+    __slots__ = ("pieces", "sink")
+
+    def __init__(self, sink: CallSink) -> None:
+        self.sink = sink
+        self.pieces: deque[bytes] = deque()
+
+    def feed(self, data: memoryview) -> None:
+        """Keep a copy."""
+        self.pieces.append(bytes(data))
+
+    def partial(self) -> None:
+        """Nothing is kept for errors."""
+
+
+class Outputs:
+    """The sinks of one command.
+
+    Output may come together with the server's acceptance of the streams, before ``popen`` has returned. A callback that
+    uses the process would not find it, so it is called for these pieces only after ``release``, by ``hand_out``.
+    """
+
+    __slots__ = ("_due", "_pipes", "sinks")
+
+    def __init__(self, sinks: Mapping[StreamKind, Sink]) -> None:
+        self.sinks: dict[StreamKind, Sink] = {
+            kind: _Held(sink) if isinstance(sink, CallSink) else sink for kind, sink in sinks.items()
+        }
+        self._due: list[_Held] = []
+        self._pipes = [sink for sink in sinks.values() if isinstance(sink, PipeSink)]
+
+    def release(self) -> None:
+        """From now on callbacks are called."""
+        for kind, held in self.sinks.items():
+            if isinstance(held, _Held):
+                self.sinks[kind] = held.sink
+                if held.pieces:
+                    self._due.append(held)
+
+    @property
+    def due(self) -> bool:
+        """Whether callbacks have to be given what came before ``release``."""
+        return bool(self._due)
+
+    def hand_out(self) -> None:
+        """Give it to them. Raises what they raise."""
+        for held in self._due:
+            while held.pieces:
+                held.sink.feed(memoryview(held.pieces.popleft()))
+        self._due.clear()
+
+    def end(self, kind: StreamKind) -> None:
+        """The server ended this output."""
+        sink = self.sinks[kind]
+        if isinstance(sink, PipeSink):
+            sink.ended = True
+        elif isinstance(sink, FileSink):
+            sink.flush()
+
+    def full(self) -> bool:
+        """Whether a pipe has reached the high-water mark, so that reading the socket has to stop."""
+        for pipe in self._pipes:  # noqa: SIM110 - a generator costs more than the look itself
+            if pipe.size >= HIGH_WATER and pipe.limit is None:
+                return True
+        return False
+
+    def full_names(self) -> list[str]:
+        """The outputs that nobody reads."""
+        return [kind.value for kind, sink in self.sinks.items() if isinstance(sink, PipeSink) and sink.full]
+
+    def partial(self, kind: StreamKind) -> bytes | None:
+        """What has been captured of an output; None when it is not captured."""
+        sink = self.sinks.get(kind)
+        return None if sink is None else sink.partial()

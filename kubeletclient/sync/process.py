@@ -48,7 +48,7 @@ class Process:
         self.stderr = self._reader(StreamKind.STDERR)
 
     def _reader(self, kind: StreamKind) -> OutputReader | None:
-        sink = self._pump.sinks.get(kind)
+        sink = self._pump.outputs.sinks.get(kind)
         return OutputReader(self._pump, sink, kind.value) if isinstance(sink, PipeSink) else None
 
     def __repr__(self) -> str:

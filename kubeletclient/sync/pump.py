@@ -41,10 +41,10 @@ from typing import Final
 
 from kubeletclient import errors
 from kubeletclient._flows import Established
-from kubeletclient._policy import BATCH, HIGH_WATER, CallSink, Deadline, FileSink, Sink, Source
+from kubeletclient._policy import BATCH, Deadline, Sink, Source
 from kubeletclient.results import Context, failure_of
 from kubeletclient.sync.driver import IN, OUT, Scratch, Transport, milliseconds, scratch
-from kubeletclient.sync.pipes import PipeSink, Waker
+from kubeletclient.sync.pipes import Outputs, Waker
 from spdyproto.channels.events import Exited, Lost, Output, OutputEnded, SessionEvent, StdinEnded, StreamKind
 from spdyproto.errors import LocalProtocolError
 
@@ -70,7 +70,7 @@ class Pump:
     ) -> None:
         self.lock = threading.RLock()
         self.session = established.session
-        self.sinks = dict(sinks)
+        self.outputs = Outputs(sinks)
         self.source = source
         self.context = context
         self.deadline = deadline
@@ -91,9 +91,6 @@ class Pump:
         self._maybe_more = True
         self._written = 0
         self._source_ready = False
-        self._held: list[tuple[Sink, bytes]] | None = []
-        self._due: list[tuple[Sink, bytes]] = []
-        self._pipes = [sink for sink in self.sinks.values() if isinstance(sink, PipeSink)]
         self._start(established.surplus)
 
     def _start(self, surplus: bytes) -> None:
@@ -122,7 +119,7 @@ class Pump:
         """The same, with the lock held by the caller, once: polling releases it once, and other threads go on then."""
         if self._leader == threading.get_ident():
             raise RuntimeError("an output callback cannot wait on its own process: it may write, resize and close")
-        if self._due:
+        if self.outputs.due:
             self._hand_out()
         while not done():
             if self._leader is None:
@@ -133,15 +130,13 @@ class Pump:
     def release(self) -> None:
         """From now on callbacks may be called: the caller has the process in hand that they may want to use."""
         with self.lock:
-            self._due, self._held = self._held or [], None
+            self.outputs.release()
 
     def _hand_out(self) -> None:
         """Call the callbacks with what came before ``release``."""
         self._leader = threading.get_ident()
         try:
-            while self._due:
-                sink, data = self._due.pop(0)
-                sink.feed(memoryview(data))
+            self.outputs.hand_out()
         except BaseException as error:
             self.abort(error)
             raise
@@ -179,7 +174,7 @@ class Pump:
             raise self._filled(deadline.error(self._waiting_for(what)))
 
     def _waiting_for(self, what: str) -> str:
-        full = [str(kind) for kind, sink in self.sinks.items() if isinstance(sink, PipeSink) and sink.full]
+        full = self.outputs.full_names()
         return f"{what} (nobody reads {' and '.join(full)}, so nothing more is received)" if full else what
 
     # -- the work ----------------------------------------------------------------------------------------------------
@@ -194,7 +189,7 @@ class Pump:
                 self._send_queued()
                 # Room again: a source that was held back must be asked before anything is waited for.
                 moved = moved or not self._transport.blocked
-            if self._maybe_more and not self._paused():
+            if self._maybe_more and not self.outputs.full():
                 moved = self._receive(buffers) or moved
             return moved or self._keep_time()
         except BaseException as error:
@@ -283,32 +278,22 @@ class Pump:
             self.failure.__cause__.__cause__ = error
 
     def _deliver(self, events: list[SessionEvent]) -> None:
-        sinks = self.sinks
+        sinks = self.outputs.sinks
         for event in events:
             if type(event) is Output:
-                sink = sinks[event.kind]
-                if self._held is not None and isinstance(sink, CallSink):
-                    self._held.append((sink, bytes(event.data)))
-                    continue
-                sink.feed(event.data)
+                sinks[event.kind].feed(event.data)
                 if self.over:  # closed by the callback
                     return
             elif isinstance(event, OutputEnded):
                 # An end that comes together with the loss is none: who reads to the end of file must hear of the loss.
                 if type(events[-1]) is not Lost:
-                    self._end_sink(sinks[event.kind])
+                    self.outputs.end(event.kind)
             elif isinstance(event, StdinEnded):
                 self.source = None
             elif isinstance(event, Exited | Lost):
                 self._conclude(event)
         if events and self._followers:
             self._changed.notify_all()
-
-    def _end_sink(self, sink: Sink) -> None:
-        if isinstance(sink, PipeSink):
-            sink.ended = True
-        elif isinstance(sink, FileSink):
-            sink.flush()
 
     def _conclude(self, outcome: Exited | Lost) -> None:
         failure = failure_of(outcome, self.session.ledger())
@@ -327,12 +312,6 @@ class Pump:
             self._send_queued()
         return True
 
-    def _paused(self) -> bool:
-        for pipe in self._pipes:  # noqa: SIM110 - a generator costs more than the look itself
-            if pipe.size >= HIGH_WATER and pipe.limit is None:
-                return True
-        return False
-
     # -- polling -----------------------------------------------------------------------------------------------------
 
     def _poll(self, deadline: Deadline) -> None:
@@ -340,7 +319,7 @@ class Pump:
         if self.over:  # closed by a signal handler
             return
         transport, source = self._transport, self.source
-        listening = not self._paused()
+        listening = not self.outputs.full()
         mask = (IN if listening else 0) | (OUT if transport.blocked else 0)
         poller = select.poll()
         if mask:
@@ -452,7 +431,7 @@ class Pump:
         with self.lock:
             if self._leader is not None:
                 return
-            if self._due:
+            if self.outputs.due:
                 self._hand_out()
             self._maybe_more = True
             self._leader = threading.get_ident()
@@ -538,12 +517,10 @@ class Pump:
     # -- telling -----------------------------------------------------------------------------------------------------
 
     def _filled(self, error: errors.ClientError) -> errors.ClientError:
-        sinks = self.sinks
-        out, err = sinks.get(StreamKind.STDOUT), sinks.get(StreamKind.STDERR)
         return self.context.fill(
             error,
             received=self.session.received,
             sent=self.session.sent,
-            stdout=None if out is None else out.partial(),
-            stderr=None if err is None else err.partial(),
+            stdout=self.outputs.partial(StreamKind.STDOUT),
+            stderr=self.outputs.partial(StreamKind.STDERR),
         )

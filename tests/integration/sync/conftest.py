@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 import pytest
 
-
 PATIENCE = 5.0
 
 
