@@ -109,7 +109,7 @@ class Connection(asyncio.BufferedProtocol):
         self._write_paused = False
         self._read_paused = False
         self._requests_paused = False
-        self._receiving = False  # flush at the end of the read, not in the middle of it
+        self._batching = False  # somebody will flush when the work in hand is done
         self._flush_due = False
         self._ending = False
         self._patient = True  # a client may take its output as slowly as it likes, but not after it broke the rules
@@ -135,13 +135,13 @@ class Connection(asyncio.BufferedProtocol):
         if self._phase is Phase.END:
             return
         self._active = self.loop.time()
-        self._receiving = True
+        self._batching = True
         try:
             self._receive(self._host.ciphertext[:nbytes])
         except ssl.SSLError:
             self._fail()
         finally:
-            self._receiving = False
+            self._batching = False
         self._flush()
 
     def eof_received(self) -> None:  # noqa: D102 - as asyncio.BaseProtocol
@@ -240,7 +240,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def want_flush(self) -> None:
         """As ``Carrier.want_flush``."""
-        if not (self._receiving or self._flush_due):
+        if not (self._batching or self._flush_due):
             self._flush_due = True
             self.loop.call_soon(self._flush_now)
 
@@ -274,7 +274,12 @@ class Connection(asyncio.BufferedProtocol):
 
     def _offer_room(self) -> None:
         if self._exec is not None and not self._write_paused:
-            self._exec.room()
+            self._batching = True
+            try:
+                self._exec.room()
+            finally:
+                self._batching = False
+            self._flush()
 
     def _write(self, plain: bytes) -> None:
         if plain:
