@@ -89,7 +89,7 @@ def _pyopenssl(certificate: IssuedCertificate, client_ca: bytes | None, alpn: Se
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE)
-    context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # 34 KiB less for each idle connection; ``ssl`` does it by itself
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # 37 KiB less once data has passed; ``ssl`` does it by itself
     context.set_cipher_list(_TLS12_CIPHERS)
     if hasattr(context, "set_tls13_ciphersuites"):  # pyOpenSSL 25.2
         context.set_tls13_ciphersuites(_TLS13_CIPHERS)
