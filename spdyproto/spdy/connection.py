@@ -141,9 +141,16 @@ class SpdyConnection(SendingHalf):
             return self._on_stray_data(stream_id, stream, chunk, end)
         if self._metered:
             room = self._flow.receivable(stream_id)
-            if len(chunk) > room:
-                return self._on_overrun(stream_id, chunk, room)
-            self._flow.received(stream_id, len(chunk))
+            if 0 < room < len(chunk):
+                # What still fits is delivered, so that it makes no difference in what pieces the data came.
+                self.on_data(stream_id, chunk[:room], False, False)
+                chunk = chunk[room:]
+            try:
+                self._flow.received(stream_id, len(chunk))
+            except FlowControlError as error:
+                if error.stream_id is not None:
+                    self._credit_back(len(chunk))  # the stream ends here, but the session's window must not shrink
+                return self._on_flow_error(error)
         if not chunk and not fin:
             return None
         stream.received += len(chunk)
@@ -161,20 +168,6 @@ class SpdyConnection(SendingHalf):
         if self._dropping:
             return self._on_stray_data(stream_id, self._live.get(stream_id), chunk, end)
         return self.on_data(stream_id, chunk, fin, end)
-
-    def _on_overrun(self, stream_id: int, chunk: memoryview, room: int) -> bool | None:
-        """More data than the windows allow. What still fits is delivered, so that it makes no difference in what pieces
-        the data came."""
-        if room:
-            self.on_data(stream_id, chunk[:room], False, False)
-        over = len(chunk) - room
-        try:
-            self._flow.received(stream_id, over)
-        except FlowControlError as error:
-            if error.stream_id is not None:
-                self._credit_back(over)  # the stream ends here, but the session's window must not shrink with it
-            return self._on_flow_error(error)
-        return None
 
     def _on_stray_data(self, stream_id: int, stream: Stream | None, chunk: memoryview, end: bool) -> bool | None:
         """Data on a stream whose sender may not send it: dropped as spdystream drops it, or answered as the text says.

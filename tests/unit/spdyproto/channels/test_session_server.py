@@ -83,6 +83,12 @@ def test_stdin_and_its_end() -> None:
     assert bench.feed(bench.rst(STDIN)) == [], "it ended once"
 
 
+def test_an_end_of_stdin_without_data() -> None:
+    bench = ServerBench()
+    assert bench.feed(bench.data(STDIN, fin=True)) == [("StdinEnded",)]
+    assert bench.session.received == {}
+
+
 def test_a_reset_of_stdin_is_its_end() -> None:
     bench = ServerBench()
     assert bench.feed(bench.rst(STDOUT), bench.rst(STDIN)) == [("StdinEnded",)]

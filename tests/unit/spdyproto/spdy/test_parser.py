@@ -106,7 +106,7 @@ def test_frames_that_follow_a_cut_one(split: int) -> None:
 
 
 @pytest.mark.parametrize("stop", [1, 2, 3])
-@pytest.mark.parametrize("size", [1, 5, 1000])
+@pytest.mark.parametrize("size", [1, 5, 6, 7, 1000])
 def test_a_sink_that_stops_gets_nothing_more_of_the_buffer(stop: int, size: int) -> None:
     stream = wire.ping(1) + wire.data(3, b"xyz") + wire.ping(2) + wire.ping(3)
     parser, sink = FrameParser(Limits()), Recorder(stop_after=stop)
