@@ -406,9 +406,11 @@ class TLSPipe:
         The standard library tells only the first before Python 3.13, and of a resumed session.
         """
         leaf = self.peer_certificate_der
+        if leaf is None:  # asked first: a server's SSLObject of Python 3.13.0 raises at the chain of nobody
+            return []
         tell = getattr(self._tls, "get_unverified_chain", None)
         chain = tell() if tell is not None else None
-        return list(chain or ([] if leaf is None else [leaf]))
+        return list(chain or [leaf])
 
     @property
     def version(self) -> str | None:
