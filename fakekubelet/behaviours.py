@@ -55,7 +55,6 @@ DEMO_TREE: FileTree = {
     "/etc/os-release": 'NAME="scripted container"\n',
     "/home/": "",
     "/proc/": "",
-    "/root/": "",
     "/tmp/": "",
     "/usr/": "",
     "/var/": "",
