@@ -60,6 +60,9 @@ _UNREAD = 4096
 anybody types within a keepalive's deadline, less than any buffer that a server would put in front of a command."""
 
 
+_BYTES = tuple(bytes((value,)) for value in range(256))
+
+
 def _random_key() -> bytes:
     """Unpredictable for every frame (RFC 6455 section 5.3)."""
     return os.urandom(4)
@@ -470,14 +473,20 @@ class WebSocketConnection:
         self._queue_frame(opcode, payload, _EMPTY)
 
     def _queue_frame(self, opcode: int, prefix: bytes, view: memoryview) -> None:
-        size = len(prefix) + len(view)
+        lead = len(prefix)
+        size = lead + len(view)
+        body: Buffer = view
         if self._mask_source is None:
             head = pack_header(opcode, size) + prefix
-            body: Buffer = view
         else:
             key = self._mask_source()
-            head = pack_header(opcode, size, key=key) + bytes(apply_mask(prefix, key))
-            body = apply_mask(view, key, len(prefix)) if view else view
+            head = pack_header(opcode, size, key=key)
+            if lead == 1:  # a channel byte
+                head += _BYTES[prefix[0] ^ key[0]]
+            elif lead:
+                head += apply_mask(prefix, key)
+            if view:
+                body = apply_mask(view, key, lead)
         self._out.append(head)
         if view:
             self._out.append(body)

@@ -23,6 +23,9 @@ LARGE: Final = 2048
 _SHORT: Final = 384
 """Bytes up to which one big integer is faster than four lanes."""
 
+_WRITTEN_OUT: Final = 65536
+"""Bytes of a key written out: they stay in the processor's cache."""
+
 _ONES: Final = int.from_bytes(b"\x01" * 256, "little")
 _EVERY: Final = int.from_bytes(range(256), "little")
 _TABLES: Final = tuple((_EVERY ^ _ONES * byte).to_bytes(256, "little") for byte in range(256))
@@ -48,22 +51,33 @@ def _with_websockets() -> Masker:
 
 def _with_numpy() -> Masker:
     numpy: Any = importlib.import_module("numpy")
-    from_buffer, xor, byte = numpy.frombuffer, numpy.bitwise_xor, numpy.uint8
+    from_buffer, empty, xor, byte = numpy.frombuffer, numpy.empty, numpy.bitwise_xor, numpy.uint8
 
     def mask_numpy(data: Buffer, key: bytes) -> Buffer:
-        """Byte by byte with the key written out, which the result then takes the place of: numpy does that with vector
-        instructions wherever the data begins, but words only where they are aligned."""
+        """Byte by byte with the key written out: numpy does that with vector instructions wherever the data begins, but
+        words only where they are aligned."""
         size = len(data)
-        result = memoryview(bytearray(key * (size // 4 + 1)))[:size]
-        array = from_buffer(result, byte)
-        xor(from_buffer(data, byte), array, array)
-        return result
+        source = from_buffer(data, byte)
+        if size <= _WRITTEN_OUT:
+            return memoryview(xor(source, from_buffer(key * (size // 4 + 1), byte, size)))
+        written = from_buffer(key * (_WRITTEN_OUT // 4), byte)
+        result = empty(size, byte)
+        for start in range(0, size, _WRITTEN_OUT):
+            piece = source[start : start + _WRITTEN_OUT]
+            xor(piece, written[: len(piece)], result[start : start + _WRITTEN_OUT])
+        return memoryview(result)
 
     return mask_numpy
 
 
-_ACCELERATORS: Final = {"websockets.speedups": _with_websockets, "numpy": _with_numpy}
+_ACCELERATORS: Final[dict[str, Callable[[], Masker]]] = {"websockets.speedups": _with_websockets, "numpy": _with_numpy}
 """Fastest first."""
+
+
+def load_masker(name: str) -> Masker:
+    """A strategy by its name: ``plain``, ``numpy`` or ``websockets.speedups``. Raises ImportError where it is not
+    installed, KeyError for another name."""
+    return mask_plain if name == "plain" else _ACCELERATORS[name]()
 
 
 def agrees(masker: Masker) -> bool:
@@ -80,9 +94,9 @@ def agrees(masker: Masker) -> bool:
 
 def choose_masker() -> tuple[str, Masker]:
     """The fastest strategy that can be imported and passes the self-test: its name and the function."""
-    for name, load in _ACCELERATORS.items():
+    for name in _ACCELERATORS:
         try:
-            masker = load()
+            masker = load_masker(name)
         except (ImportError, AttributeError):
             continue
         if agrees(masker):
@@ -98,6 +112,12 @@ def accelerator() -> str:
     if not _CHOICE:
         _CHOICE.append(choose_masker())
     return _CHOICE[0][0]
+
+
+def use_masker(name: str) -> None:
+    """Takes the strategy of that name from now on, in all connections, whatever is faster. Raises as ``load_masker``
+    does."""
+    _CHOICE[:] = [(name, load_masker(name))]
 
 
 def apply_mask(data: Buffer, key: bytes, offset: int = 0) -> Buffer:

@@ -13,20 +13,23 @@ import pytest
 
 from spdyproto.types import Buffer
 from spdyproto.websocket import masking
-from spdyproto.websocket.masking import LARGE, Masker, accelerator, agrees, apply_mask, choose_masker, mask_plain
+from spdyproto.websocket.masking import (
+    LARGE,
+    Masker,
+    accelerator,
+    agrees,
+    apply_mask,
+    choose_masker,
+    load_masker,
+    mask_plain,
+    use_masker,
+)
 from support.wsframes import KEY, xor
 
 VECTORS = json.loads((Path(__file__).parents[3] / "vectors" / "websocket.json").read_text())["vectors"]
 DATA = random.Random(6455).randbytes(200_000)
 BORDERS = [*range(70), 127, 128, 255, 256, 257, 383, 384, 385, 511, 1023, 1024, 4095, 4096, 4097]
 BORDERS += [LARGE - 1, LARGE, LARGE + 1, 8191, 8192, 8193, 16384, 32767, 32768, 32769, 65527, 65536, 131_073]
-
-
-def strategy(name: str) -> Masker:
-    if name == "plain":
-        return mask_plain
-    loader = {"numpy": masking._with_numpy, "websockets.speedups": masking._with_websockets}[name]
-    return loader()
 
 
 STRATEGIES = ["plain", "numpy", "websockets.speedups"]
@@ -42,7 +45,7 @@ def undecided(monkeypatch: pytest.MonkeyPatch) -> None:
 class TestStrategies:
     @pytest.mark.parametrize("start", range(5))
     def test_all_sizes_and_alignments(self, name: str, start: int) -> None:
-        masker = strategy(name)
+        masker = load_masker(name)
         for size in BORDERS:
             data = DATA[start : start + size]
             view = memoryview(DATA)[start : start + size]
@@ -50,12 +53,12 @@ class TestStrategies:
 
     @pytest.mark.parametrize("key", [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\0\0\0\1", b"\1\0\0\0", b"\x80\x7f\x01\xfe"])
     def test_all_keys(self, name: str, key: bytes) -> None:
-        masker = strategy(name)
+        masker = load_masker(name)
         for size in (3, 64, 5000):
             assert bytes(masker(DATA[:size], key)) == xor(DATA[:size], key)
 
     def test_every_byte_of_a_key_and_of_data(self, name: str) -> None:
-        masker = strategy(name)
+        masker = load_masker(name)
         every = bytes(range(256)) * 2
         for byte in range(256):
             key = bytes((byte, 255 - byte, byte ^ 0x55, byte ^ 0xAA))
@@ -65,29 +68,31 @@ class TestStrategies:
     def test_any_buffer(self, name: str, kind: type[bytes | bytearray] | type[memoryview]) -> None:
         for size in (0, 5, 5000):
             data: Buffer = kind(DATA[:size])
-            assert bytes(strategy(name)(data, KEY)) == xor(DATA[:size], KEY)
+            assert bytes(load_masker(name)(data, KEY)) == xor(DATA[:size], KEY)
 
     def test_the_data_stays_as_it_was_and_the_result_is_a_buffer_of_its_own(self, name: str) -> None:
         for size in (5, 5000):
             data = bytearray(DATA[:size])
-            result = strategy(name)(data, KEY)
+            result = load_masker(name)(data, KEY)
             assert data == DATA[:size]
             data[:] = bytes(size)
             assert bytes(result) == xor(DATA[:size], KEY)
             data.clear()  # no view of it is left behind
 
     def test_twice_is_nothing(self, name: str) -> None:
-        masker = strategy(name)
+        masker = load_masker(name)
         assert bytes(masker(masker(DATA[:70_001], KEY), KEY)) == DATA[:70_001]
 
     def test_the_self_test_passes(self, name: str) -> None:
-        assert agrees(strategy(name))
+        assert agrees(load_masker(name))
 
     @pytest.mark.parametrize("size", [0, 1, 6, 300, 5000, 70_000])
     def test_a_piece_within_a_frame_goes_on_where_the_last_one_ended(
         self, name: str, size: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(masking, "_CHOICE", [(name, strategy(name))])
+        monkeypatch.setattr(masking, "_CHOICE", [])
+        use_masker(name)
+        assert accelerator() == name
         whole = xor(DATA[: size + 9], KEY)
         for offset in range(9):
             assert bytes(apply_mask(DATA[offset : offset + size], KEY, offset)) == whole[offset : offset + size]
@@ -142,6 +147,16 @@ class TestChoice:
         assert not agrees(masker)
         monkeypatch.setattr(masking, "_ACCELERATORS", {"wrong": lambda: masker})
         assert choose_masker() == ("plain", mask_plain)
+
+    def test_by_hand(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        use_masker("plain")
+        assert accelerator() == "plain"
+        with pytest.raises(KeyError):
+            use_masker("other")
+        hide(monkeypatch, "numpy")
+        with pytest.raises(ImportError):
+            use_masker("numpy")
+        assert accelerator() == "plain", "a choice that fails changes nothing"
 
     def test_it_is_made_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         name = accelerator()
