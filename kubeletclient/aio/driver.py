@@ -7,6 +7,7 @@ Every step is one of the loop's ``sock_*`` calls on a raw, non-blocking socket; 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from typing import Final
@@ -75,6 +76,11 @@ class Connection:
             sock.setblocking(False)
             tune(sock)
             await self._loop.sock_connect(sock, where)
+        except OSError as error:
+            self.close()
+            if error.errno:  # the loop's text repeats the address, and leaves out what happened
+                raise OSError(error.errno, os.strerror(error.errno)) from error
+            raise
         except BaseException:
             self.close()
             raise
@@ -130,13 +136,20 @@ class Connection:
         assert self.sock is not None
         data, self._left = self._left, b""
         while not data:
+            if self.tls is not None and self.tls.closed_by_peer:  # it came together with the last bytes
+                return b""
             raw = await self._loop.sock_recv(self.sock, _READ)
             if self.tls is None or not raw:
                 return raw
             data = self._decrypted(self.tls, raw)
-            if not data and self.tls.closed_by_peer:
-                return b""
         return data
+
+    @property
+    def end(self) -> bool | None:
+        """Whether the connection ended in good order behind what was received so far; None if it goes on."""
+        if self._fault is not None:
+            return False
+        return True if self.tls is not None and self.tls.closed_by_peer else None
 
 
 async def establish(flow: Flow, deadline: Deadline) -> tuple[Connection, Established]:

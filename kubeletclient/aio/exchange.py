@@ -84,9 +84,9 @@ class Exchange:
         self._room = Scratch.of(loop).stdin
         left = deadline.left()
         self._alarm = None if left is None else loop.call_later(left, self._on_deadline)
-        self._start(established.surplus)
+        self._start(established.surplus, connection.end)
 
-    def _start(self, surplus: bytes) -> None:
+    def _start(self, surplus: bytes, end: bool | None) -> None:
         for sink in self._queues:
             if isinstance(sink, PipeSink):
                 sink.start(self.on_room)
@@ -99,6 +99,9 @@ class Exchange:
         if surplus:
             self.on_data(memoryview(surplus))
         self.on_batch()
+        if end is not None:  # no more bytes will tell of it
+            self._wire.pause()
+            self.on_end(clean=end)
 
     # -- receiving ---------------------------------------------------------------------------------------------------
 

@@ -189,6 +189,11 @@ class Running:
         data: bytes = self.flavour.do(lambda: self.process.stdout.read(size))
         return data
 
+    def read_on(self, into: bytearray) -> None:
+        """Until the end of stdout, or until a read fails; what came stays in `into`."""
+        while data := self.flavour.do(lambda: self.process.stdout.read1(65536)):
+            into += data
+
     def read_stderr(self, size: int = -1) -> bytes:
         data: bytes = self.flavour.do(lambda: self.process.stderr.read(size))
         return data
