@@ -36,7 +36,11 @@ def serving(*arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], dict[str
             assert process.stdout is not None
             yield process, json.loads(process.stdout.readline())
         finally:
-            process.kill()
+            process.terminate()
+            try:
+                process.wait(20)
+            finally:
+                process.kill()
 
 
 def pair(facts: dict[str, Any]) -> Pair:
