@@ -21,7 +21,7 @@ from kubeletclient.aio import (
     StreamSet,
     connect_exec,
 )
-from support.loops import cancelled, descriptors, on_a_loop, until
+from support.loops import cancelled, descriptors, on_a_loop, until, write_for_ever
 from support.scripted import SUCCESS, Peer, ScriptedServer, exit_status
 from support.wire import data, goaway, rst
 
@@ -169,9 +169,8 @@ async def test_a_stream_that_is_refused() -> None:
         peer.send(rst(peer.stdout, 3))
         peer.read_to_the_end()
 
-    with ScriptedServer(script) as server:
-        with pytest.raises(ConnectionLost, match="refused the stdout stream"):
-            await connect_exec(server.url, streams=OUTPUTS)
+    with ScriptedServer(script) as server, pytest.raises(ConnectionLost, match="refused the stdout stream"):
+        await connect_exec(server.url, streams=OUTPUTS)
 
 
 @on_a_loop
@@ -183,9 +182,8 @@ async def test_failures_without_an_exit_code() -> None:
         )
         peer.read_to_the_end()
 
-    with ScriptedServer(script) as server:
-        with pytest.raises(RemoteError, match="no .*luck") as caught:
-            await outcome(server.url)
+    with ScriptedServer(script) as server, pytest.raises(RemoteError, match=r"no .*luck") as caught:
+        await outcome(server.url)
     assert "\x1b" not in str(caught.value)
 
 
@@ -198,9 +196,8 @@ async def test_a_peer_that_answers_no_ping() -> None:
         peer.open_streams(3)
         peer.read_to_the_end()
 
-    with ScriptedServer(script) as server:
-        with pytest.raises(PeerNotResponding, match="no answer to a PING") as caught:
-            await outcome(server.url, keepalive=Keepalive(period=0.02, deadline=0.1))
+    with ScriptedServer(script) as server, pytest.raises(PeerNotResponding, match="no answer to a PING") as caught:
+        await outcome(server.url, keepalive=Keepalive(period=0.02, deadline=0.1))
     assert isinstance(caught.value, TimeoutError)
 
 
@@ -211,9 +208,8 @@ async def test_a_status_that_never_comes() -> None:
         peer.send(data(peer.stdout, fin=True), data(peer.stderr, fin=True))
         peer.read_to_the_end()
 
-    with ScriptedServer(script) as server:
-        with pytest.raises(PeerNotResponding, match=r"no status came within 0\.1 s"):
-            await outcome(server.url, deadlines=Deadlines(status=0.1))
+    with ScriptedServer(script) as server, pytest.raises(PeerNotResponding, match=r"no status came within 0\.1 s"):
+        await outcome(server.url, deadlines=Deadlines(status=0.1))
 
 
 @on_a_loop
@@ -324,10 +320,9 @@ async def test_an_outer_timeout_is_the_callers_own() -> None:
         peer.open_streams(3)
         peer.read_to_the_end()
 
-    with ScriptedServer(script) as server:
-        with pytest.raises(TimeoutError) as caught:
-            async with asyncio.timeout(0.1):
-                await outcome(server.url)
+    with ScriptedServer(script) as server, pytest.raises(TimeoutError) as caught:
+        async with asyncio.timeout(0.1):
+            await outcome(server.url)
     assert not isinstance(caught.value, DeadlineExceeded)
 
 
@@ -345,6 +340,5 @@ async def test_stdin_that_waits_is_let_go_when_the_session_ends() -> None:
         async with connect_exec(server.url, streams=ALL, stdin=PIPE, keepalive=Keepalive(period=0.05)) as process:
             assert process.stdin is not None
             with pytest.raises(StdinClosed):
-                while True:
-                    await process.stdin.write(bytes(1 << 20))
+                await write_for_ever(process, bytes(1 << 20))
             assert await process.wait() == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import io
 import os
 import threading
@@ -184,7 +183,7 @@ async def test_what_is_no_source_is_refused_before_anything_is_dialled(pod: Pod)
     wrong: list[Any] = ["text", True, -7, io.StringIO("text"), object()]
     for source in wrong:
         with pytest.raises((TypeError, ValueError)):
-            pod.popen(["cat"], container="main", stdin=source)
+            await pod.popen(["cat"], container="main", stdin=source)
     with pytest.raises(ValueError, match="nobody to write"):
         await pod.run(["cat"], container="main", stdin=-1)
     with pytest.raises(ValueError, match="not both"):
@@ -286,10 +285,8 @@ async def test_a_pipe_that_nobody_reads_does_not_hold_the_loop(pod: Pod) -> None
             await until(lambda: any(thread.name == "kubewire-file" for thread in threading.enumerate()))
             assert (await pod.run(["echo", "x"], container="main")).stdout == b"x\n"
             await cancelled(running)
-            with contextlib.suppress(BlockingIOError):
-                os.set_blocking(receiver, False)
-                while os.read(receiver, MIB):
-                    await asyncio.sleep(0.001)
+            os.set_blocking(receiver, False)
+            await until(lambda: os.read(receiver, MIB))  # the thread is let go
     finally:
         os.close(receiver)
         os.close(sender)

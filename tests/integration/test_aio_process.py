@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from kubeletclient.aio import (
     ProcessClosed,
     StdinClosed,
 )
-from support.loops import cancelled, on_a_loop, until
+from support.loops import cancelled, on_a_loop, until, write_for_ever
 
 MIB = 1 << 20
 
@@ -54,8 +55,10 @@ def opening(pod: Pod, *words: str, **options: Any) -> Any:
 
 @on_a_loop
 async def test_both_ways_to_start_a_process(pod: Pod) -> None:
+    process: Any
     async with opening(pod, "echo", "x") as process:
-        assert isinstance(process, Process)
+        started: object = process
+        assert isinstance(started, Process)
         assert await process.stdout.read() == b"x\n"
     process = await opening(pod, "echo", "y")
     assert await process.stdout.read() == b"y\n"
@@ -207,11 +210,12 @@ async def test_an_output_thrown_away_holds_up_nothing(pod: Pod) -> None:
 async def test_a_cancelled_read_loses_nothing(pod: Pod) -> None:
     async with opening(pod, "cat", stdin=PIPE) as process:
         room = bytearray(10)
-        for start in (lambda: process.stdout.readinto(room), lambda: process.stdout.read(10)):
+        starts: list[Callable[[], Any]] = [lambda: process.stdout.readinto(room), lambda: process.stdout.read(10)]
+        for start in starts:
             reading = asyncio.ensure_future(start())
             await process.stdin.write(b"12345")
             count = process.received["stdout"]
-            await until(lambda count=count: process.received["stdout"] == count + 5)
+            await until(functools.partial(lambda count: process.received["stdout"] == count + 5, count))
             await cancelled(reading)
             await process.stdin.write(b"6789")
             assert await process.stdout.read(9) == b"123456789"
@@ -269,8 +273,7 @@ async def test_full_duplex(pod: Pod) -> None:
 async def test_nobody_takes_stdin_any_more(pod: Pod) -> None:
     async with opening(pod, "exit", "0", stdin=PIPE) as process:
         with pytest.raises(StdinClosed, match="ended, or does not read it") as caught:
-            while True:
-                await process.stdin.write(bytes(100_000))
+            await write_for_ever(process, bytes(100_000))
         assert isinstance(caught.value, BrokenPipeError)
         assert await process.wait() == 0
         await process.stdin.close()

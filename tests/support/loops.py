@@ -11,7 +11,9 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["cancelled", "descriptors", "on_a_loop", "until"]
+from kubeletclient.aio import Process
+
+__all__ = ["cancelled", "descriptors", "on_a_loop", "until", "write_for_ever"]
 
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
@@ -31,8 +33,8 @@ def on_a_loop(test: Callable[Arguments, Coroutine[Any, Any, None]]) -> Callable[
                 thread.join(_JOIN_SECONDS)
                 assert not thread.is_alive(), f"{thread.name} was left behind"
 
-    del run.__wrapped__  # type: ignore[attr-defined]  # pytest would look through it and find a coroutine function
-    run.__signature__ = inspect.signature(test)  # type: ignore[attr-defined]  # what fixtures are found by
+    del run.__wrapped__  # pytest would look through it and find a coroutine function
+    run.__signature__ = inspect.signature(test)  # type: ignore[attr-defined]  # by which fixtures are found
     return run
 
 
@@ -58,7 +60,7 @@ def descriptors() -> int:
 async def until(condition: Callable[[], object], *, seconds: float = 10) -> None:
     """Let the loop turn until ``condition()``; a bound, never a pause."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for tells nobody
             await asyncio.sleep(0.001)  # gives the other end, in its thread, the interpreter
 
 
@@ -70,3 +72,10 @@ async def cancelled(task: asyncio.Task[Any]) -> None:
     except asyncio.CancelledError:
         return
     raise AssertionError("the task was not cancelled")
+
+
+async def write_for_ever(process: Process, data: bytes) -> None:
+    """Write stdin until that fails."""
+    assert process.stdin is not None
+    while True:
+        await process.stdin.write(data)
