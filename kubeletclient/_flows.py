@@ -210,7 +210,7 @@ def _upgrade(
         try:
             yield Send(upgrade.data_to_send(), timeout)
         except ConnectionError:
-            pass  # the server has hung up; what it said before, e.g. why it refuses our certificate, is still to be read
+            pass  # the server hung up; what it said before, e.g. why it refuses our certificate, is still to be read
         while outcome is None:
             data = yield Receive(None if ends is None else max(0.0, ends - time.monotonic()))
             ended = not data

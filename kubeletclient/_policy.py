@@ -38,6 +38,11 @@ BATCH: Final = 4 * FRAME
 each record saves a quarter of the CPU time, on both ends; more brings little and costs memory.
 """
 
+SLACK: Final = 4096
+"""How much longer a batch may be when that finishes the piece: pieces of 256 KiB or 1 MiB, which is what callers
+like to give, would leave a few bytes each for a batch, a record and a system call of their own.
+"""
+
 SCRATCH: Final = 256 * 1024
 """Size of a receive buffer. They belong to threads and loops, never to connections, so idle connections stay small."""
 
@@ -273,6 +278,11 @@ def _special_sink(name: str, target: int, budget: Budget) -> Sink | None:
 # -- stdin -----------------------------------------------------------------------------------------------------------
 
 
+def first_batch(data: memoryview, size: int) -> memoryview:
+    """What to send of ``data`` at once: ``size`` bytes, or a little more if nothing is left then."""
+    return data if len(data) <= size + SLACK else data[:size]
+
+
 class Source(Protocol):
     """Where stdin comes from."""
 
@@ -296,7 +306,7 @@ class BytesSource:
 
     def next_batch(self, room: memoryview) -> Buffer:
         """The next slice."""
-        batch = self._left[: len(room)]
+        batch = first_batch(self._left, len(room))
         self._left = self._left[len(batch) :]
         return batch
 
@@ -349,7 +359,7 @@ class IteratorSource:
             if piece is None:
                 return b""
             self._left = memoryview(piece).cast("B")
-        batch = self._left[: len(room)]
+        batch = first_batch(self._left, len(room))
         self._left = self._left[len(batch) :]
         return batch
 

@@ -140,11 +140,11 @@ class Outputs:
         return bool(self._due)
 
     def hand_out(self) -> None:
-        """Give it to them. Raises what they raise."""
-        for held in self._due:
+        """Give it to them. Raises what they raise; the rest is gone then."""
+        due, self._due = self._due, []
+        for held in due:
             while held.pieces:
                 held.sink.feed(memoryview(held.pieces.popleft()))
-        self._due.clear()
 
     def end(self, kind: StreamKind) -> None:
         """The server ended this output."""

@@ -41,7 +41,7 @@ from typing import Final
 
 from kubeletclient import errors
 from kubeletclient._flows import Established
-from kubeletclient._policy import BATCH, Deadline, Sink, Source
+from kubeletclient._policy import BATCH, Deadline, Sink, Source, first_batch
 from kubeletclient.results import Context, failure_of
 from kubeletclient.sync.driver import IN, OUT, Scratch, Transport, milliseconds, scratch
 from kubeletclient.sync.pipes import Outputs, Waker
@@ -99,6 +99,8 @@ class Pump:
                 self.session.start(self._clock)
                 if surplus:
                     self._deliver(self.session.receive_data(memoryview(surplus), self._clock))
+                if self._transport.closed_by_peer and not self.over:  # no more bytes will tell of it
+                    self._deliver(self.session.receive_eof(self._clock, clean=True))
             except BaseException as error:
                 self.abort(error)
                 raise
@@ -119,7 +121,7 @@ class Pump:
         """The same, with the lock held by the caller, once: polling releases it once, and other threads go on then."""
         if self._leader == threading.get_ident():
             raise RuntimeError("an output callback cannot wait on its own process: it may write, resize and close")
-        if self.outputs.due:
+        if self.outputs.due and not self.closed:
             self._hand_out()
         while not done():
             if self._leader is None:
@@ -409,7 +411,9 @@ class Pump:
                 self.push(deadline, "stdin to be taken")
                 self._require_stdin()
                 # A callback cannot wait, so what a full socket does not take outlives the caller's buffer.
-                batch = bytes(data[:BATCH]) if self._transport.blocked else data[:BATCH]
+                batch = first_batch(data, BATCH)
+                if self._transport.blocked:
+                    batch = memoryview(bytes(batch))
                 try:
                     self.session.write_stdin(batch)
                     self._send_queued()

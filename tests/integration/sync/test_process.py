@@ -481,6 +481,34 @@ def test_a_callback_may_write_and_end_stdin(pod: Pod) -> None:
     assert seen == [b"ping", b"pong"]
 
 
+@pytest.mark.parametrize("wait", ["wait", "poll"])
+def test_a_callback_is_called_only_once_the_process_is_there(wait: str) -> None:
+    def script(peer: Peer) -> None:
+        peer.read_head()
+        peer.switch()
+        peer.read_streams(3)
+        replies = [peer.wire.syn_reply(number) for number in peer.streams.values()]
+        peer.send(
+            *replies,
+            data(peer.stdout, b"a"),
+            data(peer.stdout, b"b", fin=True),
+            data(peer.stderr, b"err", fin=True),
+            data(peer.error, SUCCESS, fin=True),
+        )
+        peer.read_to_the_end()
+
+    def take(view: memoryview) -> None:
+        seen.append((process.protocol, bytes(view)))
+
+    seen: list[tuple[str, bytes]] = []
+    with ScriptedServer(script) as server, connect_exec(server.url, stdout=take, stderr=CAPTURE) as process:
+        assert seen == []
+        while getattr(process, wait)() is None:
+            pass
+        assert [piece for _, piece in seen] == [b"a", b"b"]
+        assert process.returncode == 0
+
+
 def test_what_a_callback_queues_is_bounded() -> None:
     def script(peer: Peer) -> None:
         peer.open_streams(4)

@@ -16,6 +16,7 @@ from kubeletclient._policy import (
     BATCH,
     FRAME,
     NEVER,
+    SLACK,
     STDOUT,
     Budget,
     Deadline,
@@ -192,8 +193,18 @@ def test_a_negative_cap() -> None:
 
 
 @pytest.mark.parametrize("make", [bytes, bytearray, memoryview])
-def test_bytes_leave_in_slices(make: Callable[[bytes], Any]) -> None:
-    assert drain(make(b"0123456789")) == [b"01234567", b"89"]
+def test_bytes_leave_in_batches_and_the_last_one_takes_the_little_that_is_left(make: Callable[[bytes], Any]) -> None:
+    data = os.urandom(2 * SLACK)
+    room = memoryview(bytearray(100))
+    batches = drain(make(data), room)
+    assert b"".join(batches) == data
+    assert [len(batch) for batch in batches] == [100] * 40 + [2 * SLACK - 4000]
+
+
+@pytest.mark.parametrize("size", [256 * 1024, 1 << 20])
+def test_pieces_of_the_usual_sizes_leave_no_crumbs(size: int) -> None:
+    batches = drain(bytes(size), memoryview(bytearray(BATCH)))
+    assert len(batches) == round(size / BATCH)
 
 
 def test_bytes_are_not_copied() -> None:
@@ -203,7 +214,7 @@ def test_bytes_are_not_copied() -> None:
     batch = source.next_batch(ROOM)
     data[0:1] = b"X"
     assert batch is not None
-    assert bytes(batch) == b"X1234567"
+    assert bytes(batch) == b"X123456789"
 
 
 def test_no_source() -> None:
@@ -213,7 +224,9 @@ def test_no_source() -> None:
 
 
 def test_iterables_of_any_piece_size() -> None:
-    assert drain([b"", b"ab", b"", bytearray(b"0123456789"), memoryview(b"z")]) == [b"ab", b"01234567", b"89", b"z"]
+    assert drain([b"", b"ab", b"", bytearray(b"0123456789"), memoryview(b"z")]) == [b"ab", b"0123456789", b"z"]
+    pieces = [bytes(10), bytes(10 + SLACK), bytes(8)]
+    assert list(map(len, drain(pieces))) == [10, 8, 2 + SLACK, 8]
 
 
 def test_regular_files_are_read_without_polling(tmp_path: Path) -> None:
