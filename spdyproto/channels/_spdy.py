@@ -28,6 +28,7 @@ from spdyproto.spdy.streams import StreamView
 from spdyproto.types import Buffer, Role, Tracer
 
 _KINDS = {kind.value: kind for kind in StreamKind}
+_ERROR = StreamKind.ERROR
 
 
 class SpdyCarrier:
@@ -133,6 +134,7 @@ class SpdyClientCarrier(SpdyCarrier):
             self._ids[kind] = stream_id
             self._kinds[stream_id] = kind
             self._unanswered.add(stream_id)
+        self._engine.end_of_headers()
         return False
 
     def waiting_for(self) -> list[str]:
@@ -142,8 +144,6 @@ class SpdyClientCarrier(SpdyCarrier):
     def _digest(self, below: list[Event], heard: Heard) -> bool:
         kinds = self._kinds
         for event in below:
-            if heard.deaf:
-                break
             if type(event) is DataReceived:
                 kind = kinds.get(event.stream_id)
                 if kind is None:
@@ -152,8 +152,12 @@ class SpdyClientCarrier(SpdyCarrier):
                     heard.heard(kind, event.data)
                 if event.fin:
                     self._end_of(kind, heard)
+                if kind is not _ERROR:
+                    continue  # payload of an output never ends the session
             else:
                 self._on_event(event, heard)
+            if heard.deaf:
+                break
         return bool(below)
 
     def _end_of(self, kind: StreamKind, heard: Heard) -> None:
@@ -274,6 +278,7 @@ class SpdyServerCarrier(SpdyCarrier):
         self._kinds[event.stream_id] = kind
         self._replies += 1
         if self._replies == self._expected:
+            self._engine.end_of_headers()
             heard.heard_ready()
         if event.fin and kind is StreamKind.STDIN:
             heard.heard_end(kind)

@@ -19,6 +19,9 @@ class StreamKind(enum.StrEnum):
     STDERR = "stderr"
     RESIZE = "resize"
 
+    # Enum's own goes through Python for every dictionary look-up, of which each chunk of data makes several.
+    __hash__ = str.__hash__
+
 
 class Transport(enum.Enum):
     """What carries a session."""

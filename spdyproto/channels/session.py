@@ -55,7 +55,7 @@ from spdyproto.errors import (
 from spdyproto.limits import Deadlines, Keepalive, Limits
 from spdyproto.types import Buffer, Tracer
 
-_OUTPUTS = (StreamKind.STDOUT, StreamKind.STDERR)
+_STDOUT, _STDERR = _OUTPUTS = (StreamKind.STDOUT, StreamKind.STDERR)
 
 
 def expected_kinds(version: Subprotocol, streams: StreamSet, transport: Transport = Transport.SPDY) -> list[StreamKind]:
@@ -188,6 +188,8 @@ class ClientSession(_Session):
 
     def receive_data(self, data: Buffer, now: float) -> list[SessionEvent]:
         """Bytes from the transport. ``Output.data`` are views of ``data``: they live until the next call."""
+        if self.deaf:
+            return []
         return self._after(self._carrier.receive_data(data, now, self), now)
 
     def receive_eof(self, now: float, *, clean: bool) -> list[SessionEvent]:
@@ -229,7 +231,7 @@ class ClientSession(_Session):
 
     def heard(self, kind: StreamKind, data: memoryview) -> None:
         """Payload of an output or of the error stream; on other streams it has no meaning, as for Go's client."""
-        if kind is StreamKind.STDOUT or kind is StreamKind.STDERR:
+        if kind is _STDOUT or kind is _STDERR:
             self.received[kind] += len(data)
             self._events.append(Output(kind, data))
         elif kind is StreamKind.ERROR:

@@ -271,6 +271,13 @@ class SendingHalf:
             for target, delta in self._flow.acknowledge(stream_id, size):
                 self._out.control(frames.pack_window_update(target, delta))
 
+    def end_of_headers(self) -> None:
+        """Nothing with a header block will be sent any more: no new stream, no SYN_REPLY, no HEADERS.
+
+        Frees the compressor, which is most of what an idle connection holds. Later blocks are a ``LocalProtocolError``.
+        """
+        self._codec.end_sending()
+
     def data_to_send(self) -> list[Buffer]:
         """All segments that may leave now, in order and unjoined; the caller owns them."""
         return self._out.take()

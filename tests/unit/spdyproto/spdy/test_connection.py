@@ -520,3 +520,21 @@ def test_pending_bytes_is_the_sum_of_the_segments() -> None:
     pending = bench.engine.pending_bytes
     assert pending == sum(memoryview(segment).nbytes for segment in bench.engine.data_to_send())
     assert bench.engine.pending_bytes == 0
+
+
+def test_after_the_end_of_headers_no_block_can_be_sent_and_data_flows_on() -> None:
+    engine = SpdyConnection(Role.CLIENT)
+    stream_id = engine.open_stream([("streamtype", "data")])
+    engine.end_of_headers()
+    before = b"".join(engine.data_to_send())
+    assert before
+    for send in (
+        lambda: engine.open_stream([]),
+        lambda: engine.send_headers(stream_id, []),
+    ):
+        with pytest.raises(LocalProtocolError, match="end_of_headers"):
+            send()
+    assert engine.data_to_send() == []
+    engine.send_data(stream_id, b"x")
+    assert b"".join(engine.data_to_send()).endswith(b"x")
+    assert engine.open_streams == 1
