@@ -194,6 +194,8 @@ class ClientSession(_Session):
 
     def receive_eof(self, now: float, *, clean: bool) -> list[SessionEvent]:
         """The transport ended; ``clean`` when by FIN or close_notify rather than by a cut."""
+        if self.deaf:
+            return []
         return self._after(self._carrier.receive_eof(now, clean, self), now)
 
     def handle_timeout(
@@ -204,7 +206,9 @@ class ClientSession(_Session):
         ``output_blocked``: the transport takes nothing, so a missing pong proves nothing. ``input_paused``: the driver
         itself does not read (a slow consumer), so nothing that is missing proves anything.
         """
-        if self._deadline is not None and now >= self._deadline and not self.deaf:
+        if self.deaf:
+            return []
+        if self._deadline is not None and now >= self._deadline:
             if input_paused:
                 self._rearm(now)
             else:

@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from spdyproto.errors import LocalProtocolError
 from spdyproto.limits import Limits
 from spdyproto.spdy.connection import SpdyConnection
+from spdyproto.spdy.constants import RstStatus
 from spdyproto.spdy.flow import FlowPolicy, Unmetered, Windowed
 from spdyproto.spdy.states import Half
 from spdyproto.spdy.streams import StreamView
@@ -140,6 +141,10 @@ class Talk(RuleBasedStateMachine):
             self.heard[role, event[1]] += event[2]
         if name == "StreamReset":
             assert event[3], f"two engines never have to reset each other's streams: {event}"
+            if (
+                event[2] == RstStatus.REFUSED_STREAM
+            ):  # both ends opened their last streams at once: one had no room left
+                self.cut_short.add(event[1])
             assert event[1] in self.cut_short
         if (name in ("DataReceived", "HeadersReceived", "StreamAccepted") and event[-1]) or (
             name == "StreamOpened" and event[3]
