@@ -4,4 +4,4 @@ from __future__ import annotations
 
 import pytest
 
-pytest.register_assert_rewrite("support.contract")
+pytest.register_assert_rewrite("support.contract", "support.lines")

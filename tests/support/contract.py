@@ -37,7 +37,7 @@ from spdyproto.channels.subprotocols import Subprotocol
 from support.flavours import Flavour, Node
 from support.gopeers import exec_url, random_blocks, random_bytes
 
-__all__ = ["GIB", "MIB", "ExecContract", "HashSink", "Peer", "hashed_blocks"]
+__all__ = ["ALL_BYTES", "GIB", "MIB", "ExecContract", "HashSink", "Peer", "hashed_blocks"]
 
 MIB = 1 << 20
 GIB = 1 << 30
