@@ -15,7 +15,17 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from typing import IO, Final, TypeAlias
 
-from kubeletclient._policy import BATCH, HIGH_WATER, FileSink, FileSource, InputTarget, OutputTarget, Sink, Source
+from kubeletclient._policy import (
+    BATCH,
+    HIGH_WATER,
+    FileSink,
+    FileSource,
+    InputTarget,
+    OutputTarget,
+    Sink,
+    Source,
+    first_batch,
+)
 from kubeletclient.aio.pipes import Port
 from kubeletclient.aio.worker import Worker
 from spdyproto.types import Buffer
@@ -223,7 +233,7 @@ class AsyncSource:
         left = self._left
         if not left:
             return left
-        batch = left[: len(room)]
+        batch = first_batch(left, len(room))
         self._left = left[len(batch) :] or None
         if self._left is None and self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)

@@ -9,17 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Protocol
 
-from kubeletclient._policy import BATCH, HIGH_WATER
+from kubeletclient._policy import BATCH, HIGH_WATER, first_batch
 from kubeletclient.errors import OutputLimitExceeded
 from spdyproto.types import Buffer
 
 __all__ = ["InputPipe", "PipeSink", "Port"]
-
-
-_TAIL: Final = 16 * 1024
-"""A rest of a write that is not worth a batch of its own goes with the batch before it."""
 
 
 class Port(Protocol):
@@ -201,11 +197,10 @@ class InputPipe:
         size = len(first.data)
         if size < len(room) and len(queue) > 1:
             return self._joined(room)
-        if size > len(room) + _TAIL:
-            batch = first.data[: len(room)]
-            first.data = first.data[len(room) :]
+        batch = first_batch(first.data, len(room))
+        if len(batch) < size:
+            first.data = first.data[len(batch) :]
         else:
-            batch = first.data
             queue.popleft()
             first.finish(taken=True)
         self._size -= len(batch)

@@ -139,6 +139,8 @@ class Wire:
             clean = False
         if tls.pending and not self._unsent:
             self._write(tls.take_segments())
+        if not clean:
+            self._break()  # behind the alert nothing can be sent
         receiver.on_batch()
         if tls.closed_by_peer or not clean:
             self.pause()
@@ -202,13 +204,10 @@ class Wire:
             return
         self.pause()
         if not self._unsent and not self.broken:
-            try:
-                self.send(segments)
-                if self._tls is not None and not self._unsent:
-                    self._tls.close_notify()
-                    self._write(self._tls.take_segments())
-            except ssl.SSLError:
-                pass  # nobody is left to tell
+            self.send(segments)
+            if self._tls is not None and not self._unsent:
+                self._tls.close_notify()
+                self._write(self._tls.take_segments())
         if self._unsent:
             self._break()
         self.closed = True
