@@ -154,6 +154,13 @@ def test_a_storm_of_anything_that_is_answered_with_a_reset(policy: Policy, frame
     exceeded(told)
 
 
+def test_the_answer_too_many_comes_after_the_reset_that_it_was_for() -> None:
+    bench = Bench(policy=Policy.STRICT, limits=Limits(queued_chores=0))
+    bench.peer_opens(1)
+    told = bench.feed(bench.peer.syn_stream(1), wire.ping(1))
+    assert [event[0] for event in told] == ["StreamReset", "ConnectionTerminated"]
+
+
 def test_a_flood_of_data_that_nobody_takes_is_not_credited_for_ever() -> None:
     bench = Bench(policy=Policy.STRICT, flow=Windowed(), limits=Limits(queued_chores=20))
     bench.peer_opens(1)

@@ -350,6 +350,14 @@ def test_a_lower_or_repeated_id_is_reset_and_the_connection_lives() -> None:
     assert bench.feed(bench.peer.syn_stream(7))[0][:2] == ("StreamOpened", 7)
 
 
+def test_the_id_of_a_stream_that_has_ended_is_not_taken_again() -> None:
+    bench = Bench()
+    bench.peer_opens(3)
+    bench.feed(wire.rst(3))
+    assert bench.feed(bench.peer.syn_stream(3)) == []
+    assert bench.sent() == [("RST_STREAM", 3, RstStatus.PROTOCOL_ERROR)]
+
+
 def test_wrong_parity_is_accepted() -> None:
     bench = Bench()
     for stream_id in (2, 4):

@@ -170,6 +170,12 @@ def test_blocks_share_one_compression() -> None:
         second.inflate(blocks[1])
 
 
+def test_what_was_sent_before_is_not_sent_again() -> None:
+    compressor, block = HeaderCompressor(), plain_block({"x": "a value that is in no dictionary 0123456789"})
+    first, second = compressor.compress(block), compressor.compress(block)
+    assert len(second) * 3 < len(first)
+
+
 def test_our_blocks_can_be_read_by_any_inflater() -> None:
     compressor, peer = HeaderCompressor(), RawPeer()
     for number in range(300):  # far beyond the compressor's window
