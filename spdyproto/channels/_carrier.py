@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from spdyproto.channels.events import StreamKind
+from spdyproto.channels.events import StreamKind, StreamSet, Transport
+from spdyproto.channels.subprotocols import Subprotocol
 from spdyproto.errors import ProtocolError, RemoteProtocolError
 from spdyproto.types import Buffer
+
+
+def expected_kinds(version: Subprotocol, streams: StreamSet, transport: Transport = Transport.SPDY) -> list[StreamKind]:
+    """The streams of a session in the order in which the client opens them; over SPDY the server waits for as many."""
+    kinds = [StreamKind.ERROR]
+    kinds += [kind for kind in (StreamKind.STDIN, StreamKind.STDOUT, StreamKind.STDERR) if getattr(streams, kind.value)]
+    if streams.tty and (version.has_resize or transport is not Transport.SPDY):
+        kinds.append(StreamKind.RESIZE)
+    return kinds
 
 
 class Heard(Protocol):

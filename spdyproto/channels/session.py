@@ -22,7 +22,7 @@ Sources: ``cri-streaming: pkg/streaming/remotecommand/httpstream.go``, ``client-
 
 from __future__ import annotations
 
-from spdyproto.channels._carrier import Carrier
+from spdyproto.channels._carrier import Carrier, expected_kinds
 from spdyproto.channels._spdy import SpdyClientCarrier, SpdyServerCarrier
 from spdyproto.channels.events import (
     Exited,
@@ -56,15 +56,6 @@ from spdyproto.limits import Deadlines, Keepalive, Limits
 from spdyproto.types import Buffer, Tracer
 
 _STDOUT, _STDERR = _OUTPUTS = (StreamKind.STDOUT, StreamKind.STDERR)
-
-
-def expected_kinds(version: Subprotocol, streams: StreamSet, transport: Transport = Transport.SPDY) -> list[StreamKind]:
-    """The streams of a session in the order in which the client opens them; over SPDY the server waits for as many."""
-    kinds = [StreamKind.ERROR]
-    kinds += [kind for kind in (StreamKind.STDIN, *_OUTPUTS) if getattr(streams, kind.value)]
-    if streams.tty and (version.has_resize or transport is not Transport.SPDY):
-        kinds.append(StreamKind.RESIZE)
-    return kinds
 
 
 class _Session:
@@ -183,6 +174,10 @@ class ClientSession(_Session):
         else:
             self._arm(self._deadlines.stream_reply, now)
         return self._take_events()
+
+    def next_deadline(self) -> float | None:
+        """When ``handle_timeout`` wants to be called; None for never, as after the outcome."""
+        return None if self.deaf else super().next_deadline()
 
     # -- receiving ---------------------------------------------------------------------------------------------------
 

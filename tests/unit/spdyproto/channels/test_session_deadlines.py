@@ -217,3 +217,15 @@ def test_the_earlier_of_two_deadlines_is_the_next() -> None:
     assert bench.session.next_deadline() == 50.0
     bench.feed(bench.data(ERROR, SUCCESS), bench.rst(ERROR))
     assert bench.session.next_deadline() == 30.0
+
+
+@pytest.mark.parametrize("how", ["outcome", "close"])
+def test_nothing_is_due_after_the_end(how: str) -> None:
+    """A deadline that stays in the past would keep a driver busy for nothing."""
+    bench = ClientBench(V4, ALL, keepalive=Keepalive(period=5.0, deadline=30.0))
+    if how == "close":
+        bench.session.close()
+    else:
+        bench.feed(bench.fin(STDOUT, STDERR), bench.data(ERROR, SUCCESS), bench.rst(ERROR))
+    assert bench.session.next_deadline() is None
+    assert bench.tick(1e9) == []

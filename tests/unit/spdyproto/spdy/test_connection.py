@@ -511,6 +511,26 @@ def test_every_control_frame_is_one_segment() -> None:
     assert all(isinstance(segment, bytes) for segment in segments)
 
 
+def test_after_the_end_of_headers_there_are_none() -> None:
+    bench = Bench(Role.CLIENT)
+    stream_id = bench.we_open()
+    bench.peer_opens(2, accept=False)
+    bench.engine.end_of_headers()
+    before = snapshot(bench.engine)
+    for intent in (
+        lambda: bench.engine.open_stream([]),
+        lambda: bench.engine.accept_stream(2),
+        lambda: bench.engine.send_headers(stream_id, []),
+    ):
+        with pytest.raises(LocalProtocolError, match="end_of_headers"):
+            intent()
+    assert snapshot(bench.engine) == before
+    bench.engine.send_data(stream_id, b"x")
+    bench.engine.refuse_stream(2)
+    assert [frame[0] for frame in bench.sent()] == ["DATA", "RST_STREAM"]
+    assert bench.feed(bench.peer.headers(stream_id, {"still": "read"}))[0][0] == "HeadersReceived"
+
+
 def test_pending_bytes_is_the_sum_of_the_segments() -> None:
     bench = Bench(Role.CLIENT)
     stream_id = bench.we_open()
