@@ -37,7 +37,7 @@ test: .venv/.ready ## all tests; those that need Go are skipped, with the reason
 
 # Minutes on a machine that never did it, so it is done ahead of the tests, which have a time limit each.
 peers: ## fetch and compile what the Go peers are made of
-	@cd tests/interop/go && go build ./...
+	@cd tests/interop/go && go build -buildvcs=false ./...
 
 interop: .venv/.ready peers ## only the tests against the Go peers, which must be there
 	@KUBEWIRE_REQUIRE_PEERS=1 $(PYTEST) -m 'interop and not soak' $(PYTEST_ARGS)
