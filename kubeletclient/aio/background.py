@@ -196,19 +196,18 @@ class PolledSource:
 class AsyncSource:
     """Pieces of bytes that have to be awaited. The next one is asked for when the last has left."""
 
-    __slots__ = ("_left", "_next", "_port", "_task", "_waiting", "descriptor")
+    __slots__ = ("_left", "_next", "_stopped", "_task", "_waiting", "descriptor")
 
     def __init__(self, pieces: AsyncIterator[Buffer]) -> None:
         self._next = pieces
         self._left: memoryview | None = None
         self._waiting: asyncio.Future[None] | None = None
-        self._port: Port | None = None
+        self._stopped = False
         self._task: asyncio.Task[None] | None = None
         self.descriptor: int | None = None
 
     def start(self, port: Port) -> None:
         """Begin to iterate. The pieces go to ``port``."""
-        self._port = port
         self._task = asyncio.get_running_loop().create_task(self._run(port), name="kubewire-stdin")
 
     async def _run(self, port: Port) -> None:
@@ -220,6 +219,8 @@ class AsyncSource:
                 self._left = memoryview(piece).cast("B")
                 self._waiting = loop.create_future()
                 port.flush()
+                if self._stopped:
+                    return
                 await self._waiting
             self._left = _NOTHING
             port.flush()
@@ -242,7 +243,9 @@ class AsyncSource:
     def stop(self) -> None:
         """Ask for nothing more; the iterator is cancelled where it waits, and closed."""
         self._left = None
-        if self._task is not None:
+        self._stopped = True
+        # Called from within it, e.g. when it has come to its end, it must not be cancelled while it is being closed.
+        if self._task is not None and self._task is not asyncio.current_task(self._task.get_loop()):
             self._task.cancel()
 
     async def stopped(self) -> None:

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Literal, overload
 
 from kubeletclient import errors
-from kubeletclient._containers import choose_container, pods_error, pods_request
+from kubeletclient._containers import PodsBody, choose_container, pods_error, pods_request
 from kubeletclient._plan import Plan, command_words, plan_process, plan_run
 from kubeletclient._policy import CAPTURE, CAPTURE_LIMIT, DEVNULL, PIPE, Deadline
 from kubeletclient._settings import Settings
@@ -152,16 +152,19 @@ class Kubelet:
         url, headers = await in_thread(lambda: pods_request(endpoint, trust, self._settings.agent))
         context: Any = await in_thread(trust.context) if endpoint.secure else False
         extensions = {"sni_hostname": trust.server_name} if trust.server_name else {}
+        body = PodsBody(endpoint)
         try:
-            async with httpx.AsyncClient(
-                verify=context, timeout=None, trust_env=False, follow_redirects=False
-            ) as client:
-                answer = await client.get(url, headers=headers, extensions=extensions)
-            if answer.status_code != 200:
-                raise pods_error(endpoint, answer.status_code, None)
-            return answer.json()
-        except (httpx.HTTPError, ValueError) as error:
+            async with (
+                httpx.AsyncClient(verify=context, timeout=None, trust_env=False, follow_redirects=False) as client,
+                client.stream("GET", url, headers=headers, extensions=extensions) as answer,
+            ):
+                if answer.status_code != 200:
+                    raise pods_error(endpoint, answer.status_code, None)
+                async for piece in answer.aiter_bytes():
+                    body.add(piece)
+        except httpx.HTTPError as error:
             raise pods_error(endpoint, None, error) from error
+        return body.parse()
 
 
 class Pod:

@@ -40,9 +40,9 @@ class Connection:
 
     async def perform(self, command: Command, timeout: float | None) -> object:
         """Do what a flow asks for. Raises OSError, which includes TimeoutError and ssl.SSLError."""
-        if isinstance(command, Load):
-            return await in_thread(command.function)
         async with asyncio.timeout(timeout):
+            if isinstance(command, Load):
+                return await in_thread(command.function)
             if isinstance(command, Resolve):
                 return await self._resolve(command)
             if isinstance(command, Receive):

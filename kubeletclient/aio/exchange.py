@@ -47,7 +47,9 @@ _ROUNDS: Final = 4
 
 
 class Exchange:
-    """One session on one connection. Made on the loop that it then lives on; no method may be called elsewhere."""
+    """One session on one connection, whose socket it owns. Made on the loop that it then lives on; no method may be
+    called elsewhere.
+    """
 
     def __init__(
         self,
@@ -82,11 +84,13 @@ class Exchange:
         assert connection.sock is not None
         self._wire = Wire(loop, connection.sock, connection.tls, self)
         self._room = Scratch.of(loop).stdin
-        left = deadline.left()
-        self._alarm = None if left is None else loop.call_later(left, self._on_deadline)
-        self._start(established.surplus, connection.end)
+        self._alarm: asyncio.TimerHandle | None = None
+        self._behind = established.surplus, connection.end
 
-    def _start(self, surplus: bytes, end: bool | None) -> None:
+    def start(self) -> None:
+        """Open the streams, and begin to move bytes. What it raises must be followed by ``aclose``, as any end."""
+        left = self.deadline.left()
+        self._alarm = None if left is None else self._loop.call_later(left, self._on_deadline)
         for sink in self._queues:
             if isinstance(sink, PipeSink):
                 sink.start(self.on_room)
@@ -96,6 +100,7 @@ class Exchange:
             self._source.start(self)
         self.session.start(self._loop.time())
         self._wire.resume()
+        surplus, end = self._behind
         if surplus:
             self.on_data(memoryview(surplus))
         self.on_batch()
@@ -142,7 +147,8 @@ class Exchange:
                     sinks[event.kind].feed(event.data)
                     if self.over:  # closed by the callback
                         return
-                else:
+                elif type(event) is not OutputEnded or type(events[-1]) is not Lost:
+                    # An end that comes together with the loss is none: who reads to the end must hear of the loss.
                     self._on_event(event)
         except BaseException as error:
             self.abort(error)

@@ -241,6 +241,7 @@ async def open_process(
         connection.close()
         raise
     try:
+        exchange.start()
         await exchange.until_ready()
         pipe = source if isinstance(source, InputPipe) else None
         return Process(exchange, pipe, args=args, protocol=established.protocol, capture_limit=capture_limit)

@@ -52,10 +52,14 @@ class OutputReader:
         return await self._fill(memoryview(buffer).cast("B"), all_of_it=False)
 
     async def read(self, size: int | None = -1, /) -> bytes:
-        """``size`` bytes, fewer only at the end of the output; all up to the end if negative or None."""
+        """``size`` bytes, fewer only at the end of the output, or before a loss that the next read raises; all up to
+        the end if negative or None. A loss before the end leaves what came to ``read1``, and raises at once.
+        """
         sink = self.sink
         wanted = _ALL if size is None or size < 0 else size
         await self._wait(lambda: sink.size >= wanted, _ALL if wanted >= _LARGE else None)
+        if wanted == _ALL and not sink.ended:
+            self._exchange.raise_failure()
         return sink.take(wanted)
 
     async def read1(self, size: int = -1, /) -> bytes:
@@ -73,7 +77,9 @@ class OutputReader:
         return sink.take(first if size < 0 else size)
 
     async def readline(self, size: int | None = -1, /) -> bytes:
-        """One line, with its end if it has one; at most ``size`` bytes if that is given; ``b""`` at the end."""
+        """One line, with its end if it has one; at most ``size`` bytes if that is given; ``b""`` at the end. A loss in
+        the middle of a line leaves the part that came to ``read1``.
+        """
         limit = _ALL if size is None or size < 0 else size
         sink = self.sink
         searched = 0
@@ -87,7 +93,10 @@ class OutputReader:
             return found
 
         await self._wait(enough, _ALL if limit >= _LARGE else None)
-        return sink.take(min(_line_size(sink), limit))
+        line = min(_line_size(sink), limit)
+        if line == sink.size < limit and not sink.ended and not _newline(sink, line - 1):
+            self._exchange.raise_failure()
+        return sink.take(line)
 
     async def peek(self, size: int = 0, /) -> bytes:
         """Some bytes without taking them, waiting for the first; ``b""`` at the end of the output."""

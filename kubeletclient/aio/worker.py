@@ -30,7 +30,7 @@ class Worker:
     def submit(self, call: Callable[[], Result]) -> asyncio.Future[Result]:
         """Do ``call`` after those that were submitted before."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="kubewire-file", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="kubewire-blocking", daemon=True)
             self._thread.start()
         future: asyncio.Future[Result] = self._loop.create_future()
         self._calls.put((call, future))

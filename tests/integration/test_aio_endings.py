@@ -149,10 +149,13 @@ async def test_a_cut_is_told_behind_all_that_came(how: str) -> None:
         async with connect_exec(server.url, streams=OUTPUTS, keepalive=Keepalive(period=0.05)) as process:
             assert process.stdout is not None
             assert await process.stdout.read(4) == b"what"
-            assert await process.stdout.read() == b" came"
-            for _ in range(2):
+            for read in (process.stdout.read, process.stdout.readline):
                 with pytest.raises(ConnectionLost, match="session was lost") as caught:
-                    await process.stdout.read()
+                    await read()  # what came is neither all of the output nor a whole line
+            assert await process.stdout.read(100) == b" came"
+            for _ in range(2):
+                with pytest.raises(ConnectionLost):
+                    await process.stdout.read1()
             assert "the end of stdout" in caught.value.owed
             with pytest.raises(ConnectionLost):
                 await process.wait()

@@ -250,7 +250,7 @@ def deaf_port() -> Iterator[int]:
             sock.close()
 
 
-@pytest.mark.parametrize("options", [{"deadlines": QUICK}, {"timeout": 0.1}])
+@pytest.mark.parametrize("options", [{"deadlines": QUICK}, {"timeout": 0.5, "ca": CA_PEM}])
 @on_a_loop
 async def test_nothing_answers_the_dial(deaf_port: int, options: dict[str, Any]) -> None:
     url = f"https://127.0.0.1:{deaf_port}/exec/T"

@@ -158,6 +158,33 @@ async def test_an_iterator_is_closed_when_the_command_ends_first(pod: Pod) -> No
 
 
 @on_a_loop
+async def test_an_iterator_that_ends_is_closed_in_peace(pod: Pod) -> None:
+    """Not cancelled while it closes what it holds."""
+
+    class Pieces:
+        left = 3
+        closed = False
+
+        def __aiter__(self) -> Pieces:
+            return self
+
+        async def __anext__(self) -> bytes:
+            if not self.left:
+                raise StopAsyncIteration
+            self.left -= 1
+            return b"x" * 100_000
+
+        async def aclose(self) -> None:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            self.closed = True
+
+    source = Pieces()
+    assert len(await cat(pod, source)) == 300_000
+    assert source.closed
+
+
+@on_a_loop
 async def test_what_a_source_raises_reaches_the_caller(pod: Pod) -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield b"some"
@@ -267,7 +294,7 @@ async def test_a_pipe_is_written_in_a_thread(pod: Pod) -> None:
     reader = threading.Thread(target=read)
     try:
         running = asyncio.ensure_future(emit(pod, sender))
-        await until(lambda: any(thread.name == "kubewire-file" for thread in threading.enumerate()))
+        await until(lambda: any(thread.name == "kubewire-blocking" for thread in threading.enumerate()))
         reader.start()
         await running
     finally:
@@ -282,7 +309,7 @@ async def test_a_pipe_that_nobody_reads_does_not_hold_the_loop(pod: Pod) -> None
     try:
         with os.fdopen(os.dup(sender), "wb", buffering=0) as file:
             running = asyncio.ensure_future(emit(pod, file))
-            await until(lambda: any(thread.name == "kubewire-file" for thread in threading.enumerate()))
+            await until(lambda: any(thread.name == "kubewire-blocking" for thread in threading.enumerate()))
             assert (await pod.run(["echo", "x"], container="main")).stdout == b"x\n"
             await cancelled(running)
             os.set_blocking(receiver, False)

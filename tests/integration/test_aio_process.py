@@ -98,6 +98,18 @@ async def test_a_forgotten_process_is_told_and_closed(server: FakeKubelet, pod: 
     await until(lambda: execution.client_left)
 
 
+def test_a_process_that_outlives_its_loop(server: FakeKubelet) -> None:
+    async def start() -> Process:
+        process: Process = await opening(node_of(server).pod("demo"), "sleep", "600", stdin=PIPE, timeout=600)
+        return process
+
+    process = asyncio.run(start())
+    execution = server.executions[-1]
+    with pytest.warns(ResourceWarning, match="was never closed"):
+        del process
+    execution.wait_client_left(10)
+
+
 @on_a_loop
 async def test_results(pod: Pod) -> None:
     async with opening(pod, "exit", "7", stdin=PIPE) as process:
