@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Literal, overload
 
 from kubeletclient import errors
-from kubeletclient._containers import choose_container, pods_error, pods_request
+from kubeletclient._containers import PodsBody, choose_container, pods_error, pods_request
 from kubeletclient._flows import ExecRequest
 from kubeletclient._plan import Plan, command_words, plan_process, plan_run, user_agent
 from kubeletclient._policy import CAPTURE, CAPTURE_LIMIT, PIPE, Deadline, InputTarget, OutputTarget
@@ -137,19 +137,23 @@ class Kubelet:
         timeout = deadline.left(self._settings.deadlines.upgrade)
         context: Any = self._trust.context() if self.endpoint.secure else False
         extensions = {"sni_hostname": self._trust.server_name} if self._trust.server_name else {}
+        body = PodsBody(self.endpoint)
         try:
-            with httpx.Client(verify=context, timeout=timeout, trust_env=False, follow_redirects=False) as client:
-                answer = client.get(url, headers=headers, extensions=extensions)
-            if answer.status_code != 200:
-                raise pods_error(self.endpoint, answer.status_code, None)
-            pods = answer.json()
+            with (
+                httpx.Client(verify=context, timeout=timeout, trust_env=False, follow_redirects=False) as client,
+                client.stream("GET", url, headers=headers, extensions=extensions) as answer,
+            ):
+                if answer.status_code != 200:
+                    raise pods_error(self.endpoint, answer.status_code, None)
+                for piece in answer.iter_bytes():
+                    body.add(piece)
+                    if deadline.passed():
+                        raise deadline.error("the kubelet's list of pods")
         except httpx.HTTPError as error:
             if deadline.passed():
                 raise deadline.error("the kubelet's list of pods") from None
             raise pods_error(self.endpoint, None, error) from error
-        except ValueError as error:
-            raise pods_error(self.endpoint, None, error) from error
-        return choose_container(pods, self.endpoint, namespace, name, uid)
+        return choose_container(body.parse(), self.endpoint, namespace, name, uid)
 
 
 class Pod:

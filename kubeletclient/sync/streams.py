@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from kubeletclient import errors
 from kubeletclient._policy import NEVER
 from kubeletclient.sync.pipes import PipeSink
 from kubeletclient.sync.pump import Pump
+from spdyproto.types import Buffer
 
 __all__ = ["InputWriter", "OutputReader"]
 
@@ -48,12 +50,35 @@ class OutputReader(io.BufferedIOBase):
         return self._fill(memoryview(buffer).cast("B"), all_of_it=False)
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """``size`` bytes, fewer only at the end of the output; all up to the end if negative or None."""
+        """``size`` bytes, fewer only at the end of the output, or before a loss that the next read raises; all up to
+        the end if negative or None. A loss before the end leaves what came to ``read1``, and raises at once.
+        """
         sink = self.sink
         wanted = -1 if size is None or size < 0 else size
         with self._open():
             self._wait(lambda: 0 <= wanted <= sink.size, self._limit(wanted))
+            if wanted < 0 and not sink.ended:
+                raise ending(self._pump)
             return self._take(sink.size if wanted < 0 else wanted)
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        """One line, with its end if it has one; at most ``size`` bytes if that is given; ``b""`` at the end. A loss in
+        the middle of a line leaves the part that came to ``read1``.
+        """
+        limit = sys.maxsize if size is None or size < 0 else size
+        taken: list[bytes] = []
+        with self._open():
+            try:
+                while limit > 0 and (chunk := self._first()):
+                    found = chunk.find(b"\n", 0, limit) + 1
+                    taken.append(self._take(found or min(limit, len(chunk))))
+                    limit -= len(taken[-1])
+                    if found:
+                        break
+            except BaseException:
+                self._give_back(b"".join(taken))
+                raise
+        return b"".join(taken)
 
     def read1(self, size: int = -1, /) -> bytes:
         """What there is, at most ``size`` bytes if not negative, waiting for the first; ``b""`` at the end of the
@@ -73,10 +98,14 @@ class OutputReader(io.BufferedIOBase):
 
     def peek(self, size: int = 0, /) -> bytes:
         """Some bytes without taking them, waiting for the first; ``b""`` at the end of the output."""
-        sink = self.sink
         with self._open():
-            self._wait(lambda: sink.size > 0)
-            return sink.chunks[0] if sink.chunks else b""
+            return self._first()
+
+    def _first(self) -> bytes:
+        """The first chunk, with the lock held (once: a wait releases it once)."""
+        sink = self.sink
+        self._wait(lambda: sink.size > 0)
+        return sink.chunks[0] if sink.chunks else b""
 
     def close(self) -> None:
         """Throw away what is left of the output, now and as it comes. The command is not stopped."""
@@ -139,19 +168,18 @@ class OutputReader(io.BufferedIOBase):
             if sink.into is not None:
                 raise RuntimeError("two threads read the same output at once")
             filled = 0
-            while sink.chunks and filled < len(buffer):
-                piece = self._take(len(buffer) - filled)
-                buffer[filled : filled + len(piece)] = piece
-                filled += len(piece)
-            if filled == len(buffer) or (filled and not all_of_it):
-                return filled
-            rest = len(buffer) - filled
-            sink.into = buffer[filled:]
             try:
-                self._wait(lambda: not sink.into or (not all_of_it and len(sink.into) < rest))
-                filled = len(buffer) - len(sink.into)
+                while sink.chunks and filled < len(buffer):
+                    piece = self._take(len(buffer) - filled)
+                    buffer[filled : filled + len(piece)] = piece
+                    filled += len(piece)
+                if filled < len(buffer) and (all_of_it or not filled):
+                    rest = len(buffer) - filled
+                    sink.into = buffer[filled:]
+                    self._wait(lambda: not sink.into or (not all_of_it and len(sink.into) < rest))
+                    filled = len(buffer) - len(sink.into)
             except BaseException:
-                self._give_back(buffer[: len(buffer) - len(sink.into)])
+                self._give_back(buffer[: filled if sink.into is None else len(buffer) - len(sink.into)])
                 raise
             finally:
                 sink.into = None
@@ -159,8 +187,8 @@ class OutputReader(io.BufferedIOBase):
                 raise ending(pump)
             return filled
 
-    def _give_back(self, read: memoryview) -> None:
-        """The wait ended with an error: what is in the caller's buffer is kept for the next read."""
+    def _give_back(self, read: Buffer) -> None:
+        """The wait ended with an error: what was taken already is kept for the next read."""
         if read:
             self.sink.chunks.appendleft(bytes(read))
             self.sink.size += len(read)

@@ -116,6 +116,29 @@ def test_what_came_before_the_loss_is_read_first() -> None:
             process.stdout.read(1)
 
 
+def test_reading_all_or_a_line_never_takes_a_loss_for_the_end() -> None:
+    def script(peer: Peer) -> None:
+        peer.open_streams(3)
+        peer.send(data(peer.stdout, b"line\nhalf a l"), data(peer.stderr, b"x" * 100))
+
+    with ScriptedServer(script) as server, connect_exec(server.url) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        with pytest.raises(ConnectionLost):
+            process.stdout.read()
+        assert process.stdout.readline() == b"line\n"
+        for _ in range(2):
+            with pytest.raises(ConnectionLost):
+                process.stdout.readline()
+        assert process.stdout.readline(4) == b"half"
+        assert process.stdout.read1() == b" a l"
+        with pytest.raises(ConnectionLost):
+            process.stdout.read1()
+        with pytest.raises(ConnectionLost):
+            list(process.stderr)
+        assert process.stderr.readinto(bytearray(200)) == 100
+
+
 def test_an_output_that_ended_is_no_loss_for_its_reader() -> None:
     def script(peer: Peer) -> None:
         peer.open_streams(3)

@@ -335,6 +335,7 @@ class Interrupter:
 
     def __init__(self, handler: Callable[[], object]) -> None:
         self.handled = threading.Event()
+        self.poised = threading.Event()
         self._handler = handler
 
     def __enter__(self) -> Interrupter:
@@ -349,6 +350,11 @@ class Interrupter:
         if not self.handled.is_set():
             self.handled.set()
             self._handler()
+
+    def soon(self, call: Callable[[], object]) -> None:
+        """Let the interruption come, and make a call for it to come into."""
+        self.poised.set()
+        call()
 
     def interrupt(self) -> None:
         main = threading.main_thread().ident
@@ -378,21 +384,63 @@ def test_ctrl_c_during_a_wait_loses_nothing() -> None:
     def script(peer: Peer) -> None:
         peer.open_streams(3)
         peer.send(data(peer.stdout, b"before "))
-        assert waiting.wait(10)
+        assert interrupter.poised.wait(10)
         interrupter.interrupt()
         peer.send(data(peer.stdout, b"after"))
         end(peer)
 
-    waiting = threading.Event()
     with (
         Interrupter(ctrl_c) as interrupter,
         ScriptedServer(script) as server,
         connect_exec(server.url) as process,
     ):
-        waiting.set()
+        assert process.stdout is not None
+        assert process.stdout.peek() == b"before "  # so that nothing but the wait itself can be interrupted
         with pytest.raises(KeyboardInterrupt):
-            process.wait(10)
+            interrupter.soon(lambda: process.wait(10))
         assert process.communicate(timeout=10) == (b"before after", b"")
+
+
+def test_ctrl_c_during_a_read_gives_back_what_was_read() -> None:
+    def script(peer: Peer) -> None:
+        peer.open_streams(3)
+        peer.send(data(peer.stdout, b"first"))
+        assert interrupter.poised.wait(10)
+        interrupter.interrupt()
+        peer.send(data(peer.stdout, b"second"))
+        end(peer)
+
+    with (
+        Interrupter(ctrl_c) as interrupter,
+        ScriptedServer(script) as server,
+        connect_exec(server.url) as process,
+    ):
+        assert process.stdout is not None
+        assert process.stdout.peek() == b"first"  # so that nothing but the wait for more can be interrupted
+        with pytest.raises(KeyboardInterrupt):
+            interrupter.soon(lambda: process.stdout and process.stdout.readinto(bytearray(100)))
+        assert process.stdout.readinto1(bytearray(5)) == 5
+        assert process.stdout.read() == b"second"
+
+
+def test_two_threads_cannot_read_one_output_at_once() -> None:
+    def script(peer: Peer) -> None:
+        peer.open_streams(3)
+        assert tried.wait(10)
+        peer.send(data(peer.stdout, b"x"))
+        end(peer)
+
+    tried = threading.Event()
+    with ScriptedServer(script) as server, connect_exec(server.url) as process:
+        stdout = process.stdout
+        assert stdout is not None
+        reader = Worker(lambda: stdout.readinto(bytearray(1)))
+        while stdout.sink.into is None:
+            assert not tried.wait(0.001)
+        with pytest.raises(RuntimeError, match="two threads read the same output"):
+            stdout.readinto(bytearray(1))
+        tried.set()
+        assert reader.join() is None
 
 
 @pytest.mark.parametrize("what", ["wait", "write"])

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 from typing import Any
 
 import pytest
 
-from kubeletclient import BearerToken, ConnectError, Forbidden, NotFound, ServerError, Unauthorized
-from kubeletclient._containers import ANNOTATION, choose_container, pods_error, pods_request
+from kubeletclient import (
+    BearerToken,
+    ConnectError,
+    ConnectionRefused,
+    Forbidden,
+    InvalidAnswer,
+    NameResolutionError,
+    NotFound,
+    ServerError,
+    Unauthorized,
+    UnknownAuthorityError,
+)
+from kubeletclient._containers import ANNOTATION, PodsBody, choose_container, pods_error, pods_request
 from kubeletclient._trust import Trust
 from kubeletclient.endpoints import parse_endpoint
 
@@ -59,4 +72,46 @@ def test_the_request() -> None:
 )
 def test_a_list_that_cannot_be_had_says_what_to_do(status: int | None, kind: type[Exception]) -> None:
     with pytest.raises(kind, match=r"no container was named.*give container="):
-        raise pods_error(NODE, status, OSError("boom"))
+        raise pods_error(NODE, status, LookupError("boom"))
+
+
+def wrapped(beneath: OSError) -> Exception:
+    """As httpx has it: its own error around the system's, two deep."""
+    outer, inner = LookupError("outer"), LookupError("inner")
+    outer.__cause__, inner.__context__ = inner, beneath
+    return outer
+
+
+def distrust() -> ssl.SSLCertVerificationError:
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error.verify_code, error.verify_message = 20, "unable to get local issuer certificate"
+    return error
+
+
+@pytest.mark.parametrize(
+    ("beneath", "kind"),
+    [
+        (distrust(), UnknownAuthorityError),
+        (ConnectionRefusedError(111, "Connection refused"), ConnectionRefused),
+        (socket.gaierror(-2, "Name or service not known"), NameResolutionError),
+        (ConnectionResetError(104, "reset"), ConnectError),
+    ],
+)
+def test_faults_of_the_dial_are_the_same_as_for_exec(beneath: OSError, kind: type[Exception]) -> None:
+    assert type(pods_error(NODE, None, wrapped(beneath))) is kind
+
+
+def test_a_list_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kubeletclient._containers.LIMIT", 100)
+    body = PodsBody(NODE)
+    body.add(bytes(100))
+    with pytest.raises(InvalidAnswer, match="larger than 100 bytes"):
+        body.add(b"x")
+
+
+@pytest.mark.parametrize("text", [b"", b"<html>", b"[" * 100_000, b'{"items":'])
+def test_a_list_that_is_not_json(text: bytes) -> None:
+    body = PodsBody(NODE)
+    body.add(text)
+    with pytest.raises(InvalidAnswer, match="it is not JSON"):
+        body.parse()
