@@ -147,8 +147,7 @@ class Exchange:
                     sinks[event.kind].feed(event.data)
                     if self.over:  # closed by the callback
                         return
-                elif type(event) is not OutputEnded or type(events[-1]) is not Lost:
-                    # An end that comes together with the loss is none: who reads to the end must hear of the loss.
+                else:
                     self._on_event(event)
         except BaseException as error:
             self.abort(error)

@@ -287,9 +287,7 @@ class Pump:
                 if self.over:  # closed by the callback
                     return
             elif isinstance(event, OutputEnded):
-                # An end that comes together with the loss is none: who reads to the end of file must hear of the loss.
-                if type(events[-1]) is not Lost:
-                    self.outputs.end(event.kind)
+                self.outputs.end(event.kind)
             elif isinstance(event, StdinEnded):
                 self.source = None
             elif isinstance(event, Exited | Lost):

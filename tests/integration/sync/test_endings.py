@@ -92,7 +92,8 @@ def test_no_status_is_no_success(end: Callable[[Peer], None], captured: bool) ->
         with pytest.raises(ConnectionLost) as caught:
             process.wait(10)
         assert process.returncode is None
-        if not captured and end not in (end_by_reset, end_by_fin):
+        # A GOAWAY stands behind the last byte, so it ends the outputs; what it cannot stand for is the status.
+        if not captured and end not in (end_by_reset, end_by_fin, end_by_goaway):
             assert process.stdout is not None
             assert process.stdout.read(4) == b"part"
             with pytest.raises(ConnectionLost):
