@@ -7,6 +7,7 @@ the event.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from spdyproto.websocket.events import ConnectionTerminated, Event, MessageChunk
@@ -16,6 +17,22 @@ Told: TypeAlias = tuple[Any, ...]
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 KEY = b"\x37\xfa\x21\x3d"
+
+
+@dataclass(frozen=True)
+class Blob:
+    """Payload by its recipe, so that a failing example can be shown."""
+
+    size: int
+    seed: int
+
+    def __bytes__(self) -> bytes:
+        return bytes((index * self.seed + self.size) & 0xFF for index in range(min(self.size, 256))) + bytes(
+            max(0, self.size - 256)
+        )
+
+    def __len__(self) -> int:
+        return self.size
 
 
 def xor(data: bytes, key: bytes) -> bytes:
