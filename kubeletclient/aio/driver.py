@@ -95,10 +95,10 @@ class Connection:
             except ssl.SSLError:
                 self._send_alert(tls)
                 raise
+            if done:
+                break  # our last flight leaves with the request behind it: one packet, one wake-up of the server
             if tls.pending:
                 await self._loop.sock_sendall(self.sock, tls.take())
-            if done:
-                break
             data = await self._loop.sock_recv(self.sock, _READ)
             if not data:
                 tls.receive_eof()

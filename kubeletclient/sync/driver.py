@@ -146,9 +146,9 @@ class Transport:
                 except ssl.SSLError:
                     self._send_alert()
                     raise
-                self._flush_all(step)
                 if done:
-                    break
+                    break  # our last flight leaves with the request behind it: one packet, one wake-up of the server
+                self._flush_all(step)
                 size = self._wait_and_read(buffers.cipher, step)
                 if not size:
                     tls.receive_eof()
