@@ -189,6 +189,14 @@ class Exchange:
             self._flushing_soon = True
             self._loop.call_soon(self._flush_now)
 
+    def flush_written(self) -> None:
+        """``flush`` at once for the first piece that a caller writes, so that an answer is not waited for longer than
+        need be; what is written until the loop comes round goes together.
+        """
+        if not self._flushing_soon:
+            self.flush_soon()
+            self.flush()
+
     def _flush_now(self) -> None:
         self._flushing_soon = False
         self.flush()

@@ -24,8 +24,8 @@ class Port(Protocol):
     def flush(self) -> None:
         """Take what there is, and send it."""
 
-    def flush_soon(self) -> None:
-        """The same, once, when the tasks that run now have had their turn."""
+    def flush_written(self) -> None:
+        """The same for small pieces: the first at once, those that follow together, when the loop comes round."""
 
     def abort(self, cause: BaseException) -> None:
         """Give the session up: the source has failed."""
@@ -165,7 +165,7 @@ class InputPipe:
     or immutable, so a caller may use its buffer again.
     """
 
-    __slots__ = ("_closing", "_flush", "_flush_soon", "_queue", "_size")
+    __slots__ = ("_closing", "_flush", "_flush_written", "_queue", "_size")
 
     descriptor: int | None = None
 
@@ -174,12 +174,12 @@ class InputPipe:
         self._size = 0
         self._closing = False
         self._flush: Callable[[], None] | None = None
-        self._flush_soon: Callable[[], None] | None = None
+        self._flush_written: Callable[[], None] | None = None
 
     def start(self, port: Port) -> None:
         """Written bytes go to ``port``."""
         self._flush = port.flush
-        self._flush_soon = port.flush_soon
+        self._flush_written = port.flush_written
 
     def stop(self) -> None:
         """Nothing is taken any more: whoever waits is woken."""
@@ -218,11 +218,10 @@ class InputPipe:
         return room[:used]
 
     def put(self, data: memoryview) -> None:
-        """Queue ``data``, which must not change until it has left, and do not wait."""
+        """Queue ``data``, which must not change until it has left. ``flush``, ``write`` or ``close`` sends it."""
         if data:
             self._queue.append(_Entry(data))
             self._size += len(data)
-            self._soon()
 
     async def write(self, data: memoryview) -> bool:
         """Queue ``data``, and wait as told above. False if nobody took all of it.
@@ -231,6 +230,7 @@ class InputPipe:
         """
         if self._size + len(data) < BATCH:
             self.put(data if type(data.obj) is bytes else memoryview(bytes(data)))
+            self.flush()
             return True
         entry = _Entry(data)
         self._queue.append(entry)
@@ -249,11 +249,12 @@ class InputPipe:
     def close(self) -> None:
         """The end of stdin, behind what was written."""
         self._closing = True
-        self._soon()
+        self.flush()
 
-    def _soon(self) -> None:
-        assert self._flush_soon is not None
-        self._flush_soon()
+    def flush(self) -> None:
+        """Send what is queued."""
+        assert self._flush_written is not None
+        self._flush_written()
 
 
 class _Entry:

@@ -188,7 +188,7 @@ def _line_size(sink: PipeSink) -> int:
 
 
 class InputWriter:
-    """Stdin of a running command. All of a write is taken, and is on its way when the loop comes round.
+    """Stdin of a running command. All of a write is taken, and is on its way when the loop has come round.
 
     A write waits while the command does not read; reading goes on meanwhile, so a command that answers as it reads
     does not block both sides. Writing large pieces is fastest. Raises StdinClosed (a BrokenPipeError) once nobody
@@ -220,7 +220,9 @@ class InputWriter:
         """Send ``data``, which must not change until it has left, and end stdin; do not wait for it."""
         self.closed = True
         self._pipe.put(data)
-        if not self._exchange.session.streams.tty:
+        if self._exchange.session.streams.tty:  # its end would stop the output, too
+            self._pipe.flush()
+        else:
             self._pipe.close()
 
     async def close(self) -> None:

@@ -254,6 +254,31 @@ async def test_a_written_buffer_may_be_changed_at_once(pod: Pod) -> None:
 
 
 @on_a_loop
+async def test_small_writes_in_a_row_are_joined(pod: Pod) -> None:
+    """The first leaves at once; those that follow before the loop comes round leave together."""
+    async with opening(pod, "cat", stdin=PIPE) as process:
+        wire, sent = process._exchange._wire, []
+        send = wire._sock.sendmsg
+
+        class Counting:
+            def sendmsg(self, pieces: Any) -> int:
+                sent.append(sum(map(len, pieces)))
+                return int(send(pieces))
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(sock, name)
+
+        await asyncio.sleep(0)
+        sock, wire._sock = wire._sock, Counting()
+        for _ in range(50):
+            await process.stdin.write(b"0123456789")
+        assert await process.stdout.read(500) == b"0123456789" * 50
+        wire._sock = sock
+        assert len(sent) == 2
+        assert sent[0] < 100
+
+
+@on_a_loop
 async def test_writers_take_turns(pod: Pod) -> None:
     async with opening(pod, "cat", stdin=PIPE) as process:
         pieces = [bytes([65 + i]) * (200_000 * i + 1) for i in range(8)]

@@ -36,7 +36,7 @@ class Port:
             self.taken += batch
             self.room -= len(batch)
 
-    def flush_soon(self) -> None:
+    def flush_written(self) -> None:
         self.soon += 1
 
     def abort(self, cause: BaseException) -> None:
