@@ -101,9 +101,10 @@ def choose_masker() -> tuple[str, Masker]:
     for name in _ACCELERATORS:
         try:
             masker = load_masker(name)
-        except (ImportError, AttributeError):
+            right = agrees(masker)
+        except Exception:  # a broken installation raises anything, and there is always the plain strategy
             continue
-        if agrees(masker):
+        if right:
             return name, masker
     return "plain", mask_plain
 

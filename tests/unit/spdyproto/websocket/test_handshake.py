@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -385,6 +386,12 @@ def asking(*protocols: str) -> RawHeaders:
 
 
 class TestServer:
+    @pytest.mark.parametrize("case", VECTORS["negotiations"], ids=lambda case: case["name"])
+    def test_answers_are_those_of_gos_server_to_the_byte(self, case: dict[str, Any]) -> None:
+        headers = [(name.encode(), value.encode()) for name, value in case["headers"]]
+        result = negotiate_websocket(headers, VECTORS["supported"], method=case["method"])
+        assert result.to_bytes() == case["answer"].encode()
+
     def test_head_of_the_101_has_four_lines_and_nothing_else(self) -> None:
         result = negotiate_websocket(asking(V4), CRI)
         assert (result.status, result.protocol, result.body) == (101, V4, b"")

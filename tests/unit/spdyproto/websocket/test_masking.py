@@ -120,13 +120,17 @@ class TestChoice:
         assert choose_masker() == ("plain", mask_plain)
         assert bytes(apply_mask(DATA[:5000], KEY)) == xor(DATA[:5000], KEY)
 
-    def test_a_module_of_the_same_name_without_the_function_is_passed_over(
-        self, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("error", [ImportError, AttributeError, RuntimeError, ValueError, OSError])
+    def test_an_installation_that_is_broken_is_passed_over(
+        self, error: type[Exception], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def load() -> Masker:
-            raise AttributeError("apply_mask")
+            raise error("built for another processor")
 
-        monkeypatch.setattr(masking, "_ACCELERATORS", {"other": load})
+        def masker(data: Buffer, key: bytes) -> Buffer:
+            raise error("takes other arguments")
+
+        monkeypatch.setattr(masking, "_ACCELERATORS", {"import": load, "call": lambda: masker})
         assert choose_masker() == ("plain", mask_plain)
 
     @pytest.mark.parametrize("wrong", ["nothing", "short", "last byte", "odd sizes", "unaligned"])
