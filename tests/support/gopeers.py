@@ -1,7 +1,8 @@
 """The Go peers of ``tests/interop/go``: build them, start the server, run the client.
 
-They are Kubernetes' own code behind small programs: `GoServer` is a kubelet's exec endpoint on `k8s.io/cri-streaming`,
-`run_go_client` is `k8s.io/client-go`'s SPDY executor. ``tests/interop/go/README.md`` lists the server's commands.
+They are Kubernetes' own code behind small programs: `GoServer` is a kubelet's exec and attach on
+`k8s.io/cri-streaming`, `GoFront` a kube-apiserver's proxy and translator in front of a kubelet, `run_go_client` the
+executors of `k8s.io/client-go`. ``tests/interop/go/README.md`` lists the server's commands.
 
 Building is cached by the sources' hash, in an ignored folder beside them, and is safe when several test workers, or
 several runs, want it at once: one builds under a file lock, the others wait for it.
@@ -23,21 +24,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal, Self
+from typing import IO, Any, ClassVar, Literal, Self, TypedDict
 from urllib.parse import quote, urlencode
 
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 __all__ = [
+    "GoFront",
     "GoReport",
     "GoServer",
     "GoSession",
     "GoSummary",
     "GoUsage",
     "PeerMissing",
+    "attach_url",
     "build",
     "exec_url",
+    "pod_url",
     "random_blocks",
     "random_bytes",
     "require_peers",
@@ -46,10 +50,12 @@ __all__ = [
 
 SOURCES = Path(__file__).resolve().parents[1] / "interop" / "go"
 PATH = "/exec/default/demo/main"
+ATTACH_PATH = "/attach/default/demo/main"
 # A first build compiles client-go: a minute on two idle cores, several on a busy machine.
 _BUILD_SECONDS = 900
 _START_SECONDS = 30
 _STOP_SECONDS = 10
+_STALE_SECONDS = 24 * 3600  # programs of other sources may be in use by a run that began before these changed
 
 
 class PeerMissing(Exception):
@@ -57,7 +63,7 @@ class PeerMissing(Exception):
 
 
 def build() -> Path:
-    """The folder with `kwserver`, `kwclient` and `kwvectors`, built from the present sources.
+    """The folder with `kwserver`, `kwfront`, `kwclient` and `kwvectors`, built from the present sources.
 
     Raises PeerMissing when the machine lacks what a build needs, and RuntimeError with the compiler's words when the
     sources themselves do not build. The result, of either kind, holds for the life of this process.
@@ -100,7 +106,7 @@ def _build() -> Path:
             # Before a compiler's error can be ours, everything that it needs from elsewhere must be there.
             _go(go, "mod", "download", missing="the modules of the Go peers cannot be fetched")
             for stale in programs.iterdir():
-                if stale.is_dir():
+                if stale.is_dir() and stale.stat().st_mtime < time.time() - _STALE_SECONDS:
                     shutil.rmtree(stale)
             with tempfile.TemporaryDirectory(dir=programs) as scratch:
                 _go(go, "build", "-buildvcs=false", "-o", f"{scratch}/", "./cmd/...")
@@ -133,6 +139,13 @@ def _go(go: str, *args: str, missing: str | None = None) -> str:
     raise RuntimeError(f"the Go peers do not build (go {' '.join(args)}):\n{done.stderr}")
 
 
+class _Flags(TypedDict):
+    stdin: bool
+    stdout: bool
+    stderr: bool
+    tty: bool
+
+
 def exec_url(
     base: str,
     command: Sequence[str],
@@ -147,6 +160,31 @@ def exec_url(
     flags = {"input": stdin, "output": stdout, "error": stderr, "tty": tty}
     query = [("command", word) for word in command] + [(name, "1") for name, wanted in flags.items() if wanted]
     return f"{base}{quote(path)}?{urlencode(query)}"
+
+
+def attach_url(base: str, *, path: str = ATTACH_PATH, **flags: bool) -> str:
+    """The attach URL of a kubelet at `base`; flags as of `exec_url`."""
+    return exec_url(base, (), path=path, **flags)
+
+
+def pod_url(
+    base: str,
+    kind: Literal["exec", "attach"],
+    command: Sequence[str] = (),
+    *,
+    stdin: bool = False,
+    stdout: bool = True,
+    stderr: bool = True,
+    tty: bool = False,
+    pod: str = "default/demo",
+    container: str | None = "main",
+) -> str:
+    """The URL of a pod's subresource at the kube-apiserver `base`, as kubectl writes it."""
+    namespace, name = pod.split("/")
+    query = [("command", word) for word in command] + ([] if container is None else [("container", container)])
+    flags = {"stdin": stdin, "stdout": stdout, "stderr": stderr, "tty": tty}
+    query += [(flag, "true") for flag, wanted in flags.items() if wanted]
+    return f"{base}/api/v1/namespaces/{quote(namespace)}/pods/{quote(name)}/{kind}?{urlencode(query)}"
 
 
 def random_blocks(length: int, seed: int | str, block: int = 1 << 20) -> Iterator[bytes]:
@@ -182,24 +220,18 @@ class GoUsage:
 
 
 @dataclass
-class GoServer:
-    """`kwserver` as a context manager: serves pod ``default/demo``, container ``main``, on a free loopback port.
+class _GoProgram:
+    """A server program as a context manager, on a free loopback port.
 
     Client certificates are judged against `client_ca`, tokens against the contents of `token_file`; with neither,
-    everybody is let in. `outputs_end` says what a runtime does to stdout and stderr when a command ends: ``fin`` as
-    containerd, ``reset`` leaves it to the end of the connection. Leaving the block stops the server, and raises
-    RuntimeError with its log if it had failed before; a server whose test dies stops by itself.
+    everybody is let in. Leaving the block stops the server, and raises RuntimeError with its log if it had failed
+    before; a server whose test dies stops by itself.
     """
 
     certificate: Path | None = None
     key: Path | None = None
     client_ca: Path | None = None
     token_file: Path | None = None
-    protocols: Sequence[str] = ()  # full names; empty: v4 to v1
-    allow_processes: bool = False
-    outputs_end: Literal["fin", "reset"] = "fin"
-    idle_timeout: float | None = None  # seconds; None: four hours
-    creation_timeout: float | None = None  # seconds to wait for the client's streams; None: 30
 
     url: str = field(default="", init=False)
     host: str = field(default="", init=False)
@@ -208,16 +240,17 @@ class GoServer:
     _log: IO[bytes] | None = field(default=None, init=False, repr=False)
     _unread: bytes = field(default=b"", init=False, repr=False)
 
+    _name: ClassVar[str]
+
+    def _options(self) -> list[str]:
+        """What only this program knows."""
+        raise NotImplementedError
+
     def _argv(self) -> list[str]:
-        argv = [str(build() / "kwserver"), f"-end={self.outputs_end}", f"-allow-processes={self.allow_processes}"]
+        argv = [str(build() / self._name), *self._options()]
         files = {"cert": self.certificate, "key": self.key, "client-ca": self.client_ca, "token-file": self.token_file}
         argv += [f"-{name}={path}" for name, path in files.items() if path is not None]
-        if self.certificate is None:
-            argv.append("-plain")
-        if self.protocols:
-            argv.append(f"-protocols={','.join(self.protocols)}")
-        timeouts = {"idle-timeout": self.idle_timeout, "creation-timeout": self.creation_timeout}
-        return argv + [f"-{name}={seconds}s" for name, seconds in timeouts.items() if seconds is not None]
+        return argv + (["-plain"] if self.certificate is None else [])
 
     def __enter__(self) -> Self:
         argv = self._argv()
@@ -240,11 +273,7 @@ class GoServer:
     ) -> None:
         log, code = self._stop()
         if code != 0 and kind is None:
-            raise RuntimeError(f"kwserver ended with {code}; its log:\n{log}")
-
-    def exec_url(self, command: Sequence[str], **flags: Any) -> str:
-        """`exec_url` of this server."""
-        return exec_url(self.url, command, **flags)
+            raise RuntimeError(f"{self._name} ended with {code}; its log:\n{log}")
 
     @property
     def pid(self) -> int:
@@ -277,7 +306,7 @@ class GoServer:
             chunk = os.read(stdout.fileno(), 65536) if readable else b""
             if not chunk:
                 what = "closed its stdout" if readable else f"said nothing for {seconds} s"
-                raise RuntimeError(f"kwserver {what}; its log:\n{self.log()}")
+                raise RuntimeError(f"{self._name} {what}; its log:\n{self.log()}")
             self._unread += chunk
         line, _, self._unread = self._unread.partition(b"\n")
         return line
@@ -300,6 +329,88 @@ class GoServer:
         return log, code
 
 
+@dataclass
+class GoServer(_GoProgram):
+    """`kwserver`: a kubelet with pod ``default/demo``, container ``main``.
+
+    `outputs_end` says what a runtime does to stdout and stderr when a command ends: ``fin`` as containerd, ``reset``
+    leaves it to the end of the connection. `translate` makes it a kubelet of 1.36 or newer, which takes WebSocket v5.
+    The container's main program prints a line every `attach_interval` seconds (0: never; None: ten times in a second),
+    has a terminal with `attach_tty`, and ends with an attacher's stdin if `stdin_once`.
+    """
+
+    protocols: Sequence[str] = ()  # over SPDY, full names; empty: v4 to v1
+    allow_processes: bool = False
+    outputs_end: Literal["fin", "reset"] = "fin"
+    idle_timeout: float | None = None  # seconds; None: four hours
+    creation_timeout: float | None = None  # seconds to wait for the client's streams; None: 30
+    translate: bool = False
+    attach_interval: float | None = None
+    attach_tty: bool = False
+    stdin_once: bool = False
+
+    _name = "kwserver"
+
+    def _options(self) -> list[str]:
+        switches = {
+            "allow-processes": self.allow_processes, "translate": self.translate, "attach-tty": self.attach_tty,
+            "stdin-once": self.stdin_once,
+        }  # fmt: skip
+        times = {
+            "idle-timeout": self.idle_timeout, "creation-timeout": self.creation_timeout,
+            "attach-interval": self.attach_interval,
+        }  # fmt: skip
+        return [
+            f"-end={self.outputs_end}",
+            *(f"-{name}={wanted}" for name, wanted in switches.items()),
+            *(f"-{name}={seconds}s" for name, seconds in times.items() if seconds is not None),
+            *([f"-protocols={','.join(self.protocols)}"] if self.protocols else []),
+        ]
+
+    def exec_url(self, command: Sequence[str], **flags: Any) -> str:
+        """`exec_url` of this server."""
+        return exec_url(self.url, command, **flags)
+
+    def attach_url(self, **flags: Any) -> str:
+        """`attach_url` of this server."""
+        return attach_url(self.url, **flags)
+
+
+@dataclass
+class GoFront(_GoProgram):
+    """`kwfront`: a kube-apiserver in front of the kubelet at `backend`, whose only pod is ``default/demo``.
+
+    It shows `backend_certificate` to the kubelet, and verifies the kubelet's own with `backend_ca` or, as an apiserver
+    does without one, not at all. It knows the `containers`, whether or not the kubelet does. Users have the `verbs`: a
+    POST needs ``create``, a GET ``get``, a WebSocket both. WebSocket v5 is translated to SPDY, or with
+    `pass_websockets` left to the kubelet.
+    """
+
+    backend: str = ""
+    backend_ca: Path | None = None
+    backend_certificate: Path | None = None
+    backend_key: Path | None = None
+    containers: Sequence[str] = ("main",)
+    verbs: Sequence[str] = ("get", "create")
+    pass_websockets: bool = False
+
+    _name = "kwfront"
+
+    def _options(self) -> list[str]:
+        files = {"ca": self.backend_ca, "cert": self.backend_certificate, "key": self.backend_key}
+        return [
+            f"-backend={self.backend}",
+            *(f"-backend-{name}={path}" for name, path in files.items() if path is not None),
+            f"-containers={','.join(self.containers)}",
+            f"-verbs={','.join(self.verbs)}",
+            f"-pass-websockets={self.pass_websockets}",
+        ]
+
+    def pod_url(self, kind: Literal["exec", "attach"], command: Sequence[str] = (), **flags: Any) -> str:
+        """`pod_url` of this server."""
+        return pod_url(self.url, kind, command, **flags)
+
+
 @dataclass(frozen=True)
 class GoSummary:
     """One output of a session: its length, and its SHA-256 in hex unless it was only counted."""
@@ -310,15 +421,22 @@ class GoSummary:
 
 @dataclass(frozen=True)
 class GoSession:
-    """One exec as client-go saw it; `exited` tells a remote exit code from the 255 of every other error."""
+    """One exec or attach as client-go saw it; `exited` tells a remote exit code from the 255 of every other error.
+
+    `detached` is a session that was left because of `until`. `transports` are those that were tried, and
+    `fallback_reason` is why there are two.
+    """
 
     exit_code: int
     exited: bool
+    detached: bool
     error: str
     seconds: float
     stdin_bytes: int
     stdout: GoSummary
     stderr: GoSummary
+    transports: list[str]
+    fallback_reason: str
 
 
 @dataclass(frozen=True)
@@ -362,9 +480,14 @@ def run_go_client(
     token_file: Path | None = None,
     insecure: bool = False,
     server_name: str | None = None,
+    transport: Literal["spdy", "websocket", "fallback"] = "spdy",
+    apiserver: bool = False,
+    attach: bool = False,
+    until: str = "",
     method: str = "POST",
-    path: str = PATH,
-    protocols: str = "v5,v4,v3,v2,v1",
+    path: str | None = None,
+    container: str | None = "main",
+    protocols: str = "",
     stdin: bytes | str = "none",
     stdout: str = "capture",
     stderr: str = "capture",
@@ -374,17 +497,25 @@ def run_go_client(
     parallel: int = 1,
     timeout: float = 50,
 ) -> GoReport:
-    """Run `command` through client-go at the kubelet `base`, and report what it saw.
+    """Run `command` through client-go at `base`, a kubelet or, with `apiserver`, a kube-apiserver; report what it saw.
 
     `stdin` is the bytes to send, or ``none``, ``hold`` (open, silent, never ended), ``zero:N``, ``random:N:SEED`` or a
     file's name. `stdout` and `stderr` are ``capture`` (one session only), ``hash``, ``discard`` (only counted) or
     ``none`` (no such stream). `repeat` sessions run, `parallel` of them at once, each on a connection of its own.
     `timeout` bounds each session in the client; a client that then does not end raises subprocess.TimeoutExpired.
+
+    `attach` attaches instead of running a command. `until` is a text: the session is left once stdout has carried it.
+    `transport` ``fallback`` is kubectl's: WebSocket v5, then SPDY. `protocols`, such as ``v4,v1``, is what is offered
+    over the only transport, and over SPDY in a fallback; empty is client-go's own choice: v5 to v1 over SPDY, v5 over
+    WebSocket. `path` and `method` are a kubelet's, `method` for SPDY only; `container` is an apiserver's.
     """
-    url = exec_url(
-        base, command, stdin=stdin != "none", stdout=stdout != "none", stderr=stderr != "none" and not tty, tty=tty,
-        path=path,
-    )  # fmt: skip
+    flags: _Flags = {
+        "stdin": stdin != "none", "stdout": stdout != "none", "stderr": stderr != "none" and not tty, "tty": tty,
+    }  # fmt: skip
+    if apiserver:
+        url = pod_url(base, "attach" if attach else "exec", command, container=container, **flags)
+    else:
+        url = exec_url(base, command, path=path or (ATTACH_PATH if attach else PATH), **flags)
     files = {"ca": ca, "cert": certificate, "key": key, "token-file": token_file}
     with tempfile.TemporaryDirectory(prefix="kwclient-") as folder:
         outputs = {"stdout": Path(folder, "stdout"), "stderr": Path(folder, "stderr")}
@@ -394,6 +525,7 @@ def run_go_client(
         argv = [
             str(build() / "kwclient"),
             f"-url={url}", f"-method={method}", f"-protocols={protocols}", f"-report={report}",
+            f"-transport={transport}", f"-attach={attach}", f"-until={until}",
             f"-insecure={insecure}", f"-tty={tty}", f"-repeat={repeat}", f"-parallel={parallel}",
             f"-timeout={timeout}s", f"-resize={','.join(f'{width}x{height}' for width, height in resize)}",
             *(f"-{name}={spec}" for name, spec in specs.items()),

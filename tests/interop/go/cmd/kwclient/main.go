@@ -1,5 +1,6 @@
-// Command kwclient runs a command through client-go's own SPDY executor, once or many times, and reports what it
-// saw: exit codes, errors, bytes and digests, times, processor seconds and memory.
+// Command kwclient runs a command, or attaches, through client-go's own executors (SPDY, WebSocket, and kubectl's fallback
+// from one to the other), once or many times, and reports what it saw: exit codes, errors, bytes and digests, times,
+// processor seconds and memory.
 //
 // It exits with the remote command's code; with 255 and one line on stderr when there is none; with 2 for wrong usage.
 package main
@@ -20,15 +21,18 @@ import (
 )
 
 var (
-	target     = flag.String("url", "", "the whole URL of the exec request, query included")
-	method     = flag.String("method", "POST", "method of the upgrade request")
+	target     = flag.String("url", "", "the whole URL of the exec or attach request, query included")
+	transport  = flag.String("transport", "spdy", "spdy, websocket, or fallback (WebSocket v5, then SPDY, by kubectl's rules)")
+	attach     = flag.Bool("attach", false, "do as kubectl attach: send one size more, a little larger, before those of -resize")
+	until      = flag.String("until", "", "leave the session once stdout has carried this text")
+	method     = flag.String("method", "POST", "method of the upgrade request over SPDY; over WebSocket it is always GET")
 	caFile     = flag.String("ca", "", "authority of the serving certificate, PEM")
 	certFile   = flag.String("cert", "", "client certificate, PEM")
 	keyFile    = flag.String("key", "", "key of the client certificate, PEM")
 	tokenFile  = flag.String("token-file", "", "file with the bearer token to present")
 	insecure   = flag.Bool("insecure", false, "do not verify the serving certificate")
 	serverName = flag.String("server-name", "", "name to verify in the serving certificate, instead of the URL's host")
-	protocols  = flag.String("protocols", "v5,v4,v3,v2,v1", "protocols to offer, best first: v1 to v5 or full names")
+	protocols  = flag.String("protocols", "", "protocols to offer, best first: v1 to v5 or full names; empty: v5 to v1 over SPDY, v5 over WebSocket")
 	stdin      = flag.String("stdin", "none", "none, - (own stdin), hold (opened, never sent on or ended), zero:N, random:N:SEED or a file")
 	stdout     = flag.String("stdout", "hash", "none, discard (only counted), hash, - (own stdout) or a file")
 	stderr     = flag.String("stderr", "hash", "as -stdout")
@@ -52,16 +56,21 @@ type report struct {
 	Sessions  []session `json:"sessions"`
 }
 
-// session is one exec. Seconds runs from before the dial to the executor's return. Error is empty for exit code 0; with
-// a remote exit code it is client-go's text about it. Exited tells a remote exit code from the 255 of other errors.
+// session is one exec or attach. Seconds runs from before the dial to the executor's return. Error is empty for exit code
+// 0; with a remote exit code it is client-go's text about it. Exited tells a remote exit code from the 255 of other
+// errors; it is false, too, for a session that was left because of -until, which is Detached. Transports are those that
+// were tried, and FallbackReason is why there are two.
 type session struct {
-	ExitCode   int     `json:"exit_code"`
-	Exited     bool    `json:"exited"`
-	Error      string  `json:"error"`
-	Seconds    float64 `json:"seconds"`
-	StdinBytes int64   `json:"stdin_bytes"`
-	Stdout     summary `json:"stdout"`
-	Stderr     summary `json:"stderr"`
+	ExitCode       int      `json:"exit_code"`
+	Exited         bool     `json:"exited"`
+	Detached       bool     `json:"detached"`
+	Error          string   `json:"error"`
+	Seconds        float64  `json:"seconds"`
+	StdinBytes     int64    `json:"stdin_bytes"`
+	Stdout         summary  `json:"stdout"`
+	Stderr         summary  `json:"stderr"`
+	Transports     []string `json:"transports"`
+	FallbackReason string   `json:"fallback_reason"`
 }
 
 func main() {
@@ -95,6 +104,9 @@ func main() {
 func checkUsage() error {
 	if _, err := url.ParseRequestURI(*target); err != nil {
 		return fmt.Errorf("-url: %w", err)
+	}
+	if *transport != "spdy" && *transport != "websocket" && *transport != "fallback" {
+		return fmt.Errorf("-transport: expected spdy, websocket or fallback, got %q", *transport)
 	}
 	if *repeat < 1 || *parallel < 1 {
 		return fmt.Errorf("-repeat and -parallel: expected at least 1")

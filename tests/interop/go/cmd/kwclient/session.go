@@ -5,12 +5,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"os"
 	"strings"
 	"time"
 
-	httpspdy "k8s.io/apimachinery/pkg/util/httpstream/spdy"
 	restclient "k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/remotecommand"
 	"k8s.io/client-go/util/exec"
@@ -19,8 +19,9 @@ import (
 // pingPeriod is client-go's own (transport/spdy/spdy.go).
 const pingPeriod = 5 * time.Second
 
-// dialer makes executors as transport/spdy.RoundTripperFor does, except that certificates are read and parsed once,
-// not per session, which would count against Go in a latency benchmark, and that no proxy is looked for.
+// dialer makes executors as transport/spdy.RoundTripperFor and transport/websocket.RoundTripperFor do, except that
+// certificates are read once, not per session, which would count against Go in a latency benchmark, and that no proxy is
+// looked for. For SPDY they are parsed once, too; the WebSocket executor parses them itself.
 type dialer struct {
 	config *restclient.Config
 	tls    *tls.Config
@@ -33,6 +34,10 @@ func newDialer() (*dialer, error) {
 		TLSClientConfig: restclient.TLSClientConfig{
 			CAFile: *caFile, CertFile: *certFile, KeyFile: *keyFile, Insecure: *insecure, ServerName: *serverName,
 		},
+		Proxy: func(*http.Request) (*url.URL, error) { return nil, nil },
+	}
+	if err := restclient.LoadTLSFiles(config); err != nil {
+		return nil, err
 	}
 	if *tokenFile != "" {
 		token, err := os.ReadFile(*tokenFile)
@@ -50,25 +55,17 @@ func newDialer() (*dialer, error) {
 		return nil, fmt.Errorf("-url: %w", err)
 	}
 	sizes, err := parseSizes(*resizes)
+	if *attach && len(sizes) > 0 { // kubectl's way to have a program draw its screen anew
+		first := sizes[0]
+		first.Width, first.Height = first.Width+1, first.Height+1
+		sizes = append([]remotecommand.TerminalSize{first}, sizes...)
+	}
 	return &dialer{config: config, tls: tlsConfig, url: location, sizes: sizes}, err
-}
-
-func (d *dialer) executor() (remotecommand.Executor, error) {
-	upgrader, err := httpspdy.NewRoundTripperWithConfig(
-		httpspdy.RoundTripperConfig{TLS: d.tls.Clone(), PingPeriod: pingPeriod})
-	if err != nil {
-		return nil, err
-	}
-	transport, err := restclient.HTTPWrappersForConfig(d.config, upgrader)
-	if err != nil {
-		return nil, err
-	}
-	return remotecommand.NewSPDYExecutorForProtocols(
-		transport, upgrader, *method, d.url, protocolNames(*protocols)...)
 }
 
 // runOne runs one session; what went wrong is in its result.
 func (d *dialer) runOne(ctx context.Context) (result session) {
+	result.Transports = []string{}
 	in, err := openInput(*stdin)
 	if err != nil {
 		return failed(result, err)
@@ -93,10 +90,14 @@ func (d *dialer) runOne(ctx context.Context) (result session) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, *timeout)
 	defer cancel()
+	out.watch(*until, cancel)
 	start := time.Now()
-	executor, err := d.executor()
+	executor, err := d.executor(&result)
 	if err == nil {
 		err = executor.StreamWithContext(ctx, options)
+	}
+	if out.found() && errors.Is(err, context.Canceled) {
+		result.Detached, err = true, nil
 	}
 	result.Seconds = time.Since(start).Seconds()
 	result.StdinBytes = in.count.Load()
@@ -108,7 +109,7 @@ func failed(result session, err error) session {
 	var exit exec.CodeExitError
 	switch {
 	case err == nil:
-		result.Exited = true
+		result.Exited = !result.Detached
 	case errors.As(err, &exit):
 		result.Exited, result.ExitCode, result.Error = true, exit.Code, err.Error()
 	default:

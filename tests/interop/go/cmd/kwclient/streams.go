@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"hash"
@@ -85,6 +86,11 @@ type output struct {
 	mutex  sync.Mutex // after a timeout client-go may still write while the summary is taken
 	count  int64
 	digest hash.Hash
+
+	wanting string // what to watch for; empty: nothing (any more)
+	tail    []byte // the end of what came, shorter than wanting
+	seen    bool
+	onSight func()
 }
 
 func openOutput(spec string, own *os.File) (*output, error) {
@@ -121,7 +127,30 @@ func (out *output) Write(p []byte) (int, error) {
 	if out.digest != nil {
 		out.digest.Write(p)
 	}
-	return out.next.Write(p)
+	n, err := out.next.Write(p)
+	if out.wanting != "" {
+		out.look(p)
+	}
+	return n, err
+}
+
+// watch calls onSight as soon as text has come.
+func (out *output) watch(text string, onSight func()) { out.wanting, out.onSight = text, onSight }
+
+func (out *output) found() bool {
+	out.mutex.Lock()
+	defer out.mutex.Unlock()
+	return out.seen
+}
+
+func (out *output) look(p []byte) {
+	out.tail = append(out.tail, p...)
+	if bytes.Contains(out.tail, []byte(out.wanting)) {
+		out.wanting, out.tail, out.seen = "", nil, true
+		out.onSight()
+		return
+	}
+	out.tail = bytes.Clone(out.tail[max(0, len(out.tail)-len(out.wanting)+1):])
 }
 
 func (out *output) summary() summary {

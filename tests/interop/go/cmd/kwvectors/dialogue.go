@@ -160,55 +160,68 @@ func (s *scenario) exec(address string, result *dialogue) error {
 	defer cancel()
 	err = executor.StreamWithContext(ctx, options)
 	result.Stdout, result.Stderr = stdout.String(), stderr.String()
+	result.ExitCode, result.Error = verdict(err)
+	return ctx.Err()
+}
+
+// verdict is what client-go made of a session; there is no exit code for an error that is none.
+func verdict(err error) (*int, string) {
 	var exit exec.CodeExitError
 	switch {
 	case err == nil:
-		result.ExitCode = new(int)
+		return new(int), ""
 	case errors.As(err, &exit):
-		result.ExitCode, result.Error = &exit.Code, err.Error()
-	default:
-		result.Error = err.Error()
+		return &exit.Code, err.Error()
 	}
-	return ctx.Err()
+	return nil, err.Error()
 }
 
 // fill splits the heads off and decodes the rest.
 func (d *dialogue) fill(chunks []chunk) error {
-	wire := map[string][]byte{}
+	heads, bodies, steps, err := split(chunks)
+	if err != nil {
+		return err
+	}
+	d.RequestHead, d.ResponseHead, d.Steps = heads["client"], heads["server"], steps
+	for from, into := range map[string]*direction{"client": &d.Client, "server": &d.Server} {
+		frames, err := decode(bodies[from])
+		if err != nil {
+			return fmt.Errorf("%s: %w", from, err)
+		}
+		*into = direction{Hex: hex.EncodeToString(bodies[from]), Frames: frames}
+	}
+	return nil
+}
+
+// split parts what was seen, by side, into the HTTP head and what follows it, and says in which order that came.
+func split(chunks []chunk) (heads map[string]string, bodies map[string][]byte, steps []step, err error) {
+	wire, heads, bodies, steps := map[string][]byte{}, map[string]string{}, map[string][]byte{}, []step{}
 	for _, c := range chunks {
 		wire[c.from] = append(wire[c.from], c.data...)
 	}
-	for _, side := range []struct {
-		from string
-		head *string
-		into *direction
-	}{{"client", &d.RequestHead, &d.Client}, {"server", &d.ResponseHead, &d.Server}} {
-		head, body, found := bytes.Cut(wire[side.from], []byte("\r\n\r\n"))
+	skip := map[string]int{}
+	for _, from := range []string{"client", "server"} {
+		head, body, found := bytes.Cut(wire[from], []byte("\r\n\r\n"))
 		if !found {
-			return fmt.Errorf("no head from the %s: %q", side.from, wire[side.from])
+			return nil, nil, nil, fmt.Errorf("no head from the %s: %q", from, wire[from])
 		}
-		frames, err := decode(body)
-		if err != nil {
-			return fmt.Errorf("%s: %w", side.from, err)
-		}
-		*side.head = string(head) + "\r\n\r\n"
-		*side.into = direction{Hex: hex.EncodeToString(body), Frames: frames}
+		heads[from], bodies[from] = string(head)+"\r\n\r\n", body
+		skip[from] = len(heads[from])
 	}
-	skip := map[string]int{"client": len(d.RequestHead), "server": len(d.ResponseHead)}
 	for _, c := range chunks {
 		skipped := min(skip[c.from], len(c.data))
 		skip[c.from] -= skipped
 		n := len(c.data) - skipped
-		last := len(d.Steps) - 1
+		last := len(steps) - 1
 		switch {
 		case n == 0:
-		case last >= 0 && d.Steps[last].From == c.from:
-			d.Steps[last].Bytes += n
+		case last >= 0 && steps[last].From == c.from:
+			steps[last].Bytes += n
 		default:
-			d.Steps = append(d.Steps, step{c.from, n})
+			steps = append(steps, step{c.from, n})
 		}
 	}
-	return nil
+	return heads, bodies, steps, nil
 }
 
 // sizeQueue hands out the given sizes, then says that there will be no more.
