@@ -12,8 +12,11 @@ from fakekubelet.pki import CertificateAuthority, IssuedCertificate
 from fakekubelet.pods import Container, Pod, PodTable
 from fakekubelet.runtimes import Command, ExecRequest, Execution
 from fakekubelet.server import FakeKubelet
+from fakekubelet.websockets import ALL_WEBSOCKET, CRI_WEBSOCKET
 
 __all__ = [
+    "ALL_WEBSOCKET",
+    "CRI_WEBSOCKET",
     "AsyncExec",
     "Attributes",
     "BlockingExec",

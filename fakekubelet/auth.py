@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from cryptography import x509
 
 from fakekubelet.pki import CertificateAuthority, ClientIdentity, verify_client
+from spdyproto.websocket.handshake import BearerOffer
 
 AUTHENTICATED = "system:authenticated"
 """The group that everybody with a good credential is in."""
@@ -57,7 +58,7 @@ def always_allow(attributes: Attributes) -> bool:
 
 
 class Authenticator:
-    """The chain of a kubelet: client certificate, bearer token, anonymous.
+    """The chain of a kubelet: client certificate, bearer token, bearer token among the subprotocols, anonymous.
 
     ``roots`` is what the kubelet's ``clientCAFile`` holds. ``tokens`` stands for the TokenReview webhook.
     """
@@ -73,11 +74,14 @@ class Authenticator:
         self._tokens = {token.encode(): user for token, user in (tokens or {}).items()}
         self._anonymous = anonymous
 
-    def authenticate(self, certificates: Sequence[bytes], authorization: Sequence[str]) -> User | None:
+    def authenticate(
+        self, certificates: Sequence[bytes], authorization: Sequence[str], offer: BearerOffer | None = None
+    ) -> User | None:
         """The caller, or None for 401.
 
         ``certificates`` are what the client showed in the handshake, DER, its own first; ``authorization`` the values
-        of its ``Authorization`` headers. Raises nothing, whatever the client sent.
+        of its ``Authorization`` headers; ``offer`` what its list of WebSocket subprotocols says. Raises nothing,
+        whatever the client sent.
         """
         user = None
         if certificates:
@@ -87,9 +91,12 @@ class Authenticator:
         bearer = _bearer_token(authorization)
         if user is None and bearer is not None:
             user = self._by_token(bearer)
+        offered = offer is not None and (offer.token is not None or bool(offer.fault))
+        if user is None and offer is not None and offer.token is not None:
+            user = self._by_token(offer.token.encode())
         if user is not None:
             return User(user.name, (*user.groups, AUTHENTICATED)) if AUTHENTICATED not in user.groups else user
-        if self._anonymous and not certificates and bearer is None:
+        if self._anonymous and not certificates and bearer is None and not offered:
             return ANONYMOUS
         return None
 

@@ -208,7 +208,7 @@ class Sizes(Command):
         self._left = count
 
     def start(self) -> None:  # noqa: D102 - as Command.start
-        if not (self.request.streams.tty and self.request.protocol.has_resize):
+        if not self.request.has_resize:
             self.outlet.exit(internal_failure("this session has no resize stream"))
         elif self._left == 0:
             self.outlet.exit(ExitStatus.success())

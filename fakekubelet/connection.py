@@ -25,7 +25,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from fakekubelet.http import HttpConnection, Response
+from fakekubelet.http import HttpConnection, RawAnswer, Response
 from fakekubelet.routes import ExecAccepted, Router
 from fakekubelet.sessions import ExecSession
 from spdyproto.limits import Deadlines, Limits
@@ -134,10 +134,12 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:  # noqa: D102 - as asyncio.BufferedProtocol
         if self._phase is Phase.END:
             return
-        self._active = self.loop.time()
+        now = self.loop.time()
+        if self._phase is not Phase.EXEC:
+            self._active = now
         self._batching = True
         try:
-            self._receive(self._host.ciphertext[:nbytes])
+            self._receive(self._host.ciphertext[:nbytes], now)
         except ssl.SSLError:
             self._fail()
         finally:
@@ -174,7 +176,7 @@ class Connection(asyncio.BufferedProtocol):
 
     # -- incoming ----------------------------------------------------------------------------------------------------
 
-    def _receive(self, ciphertext: memoryview) -> None:
+    def _receive(self, ciphertext: memoryview, now: float) -> None:
         pipe = self._pipe
         if self._phase is Phase.HANDSHAKE:
             if len(self._first) < 5:
@@ -187,7 +189,8 @@ class Connection(asyncio.BufferedProtocol):
         for plain in pipe.receive(ciphertext, self._host.plaintext):
             if self._phase is Phase.EXEC:
                 assert self._exec is not None
-                self._exec.receive(plain, self._active)
+                if self._exec.receive(plain, now):
+                    self._active = now
             elif self._phase is Phase.HTTP:
                 self._http.feed(bytes(plain))
                 self._serve_requests()
@@ -210,6 +213,10 @@ class Connection(asyncio.BufferedProtocol):
             if isinstance(answer, ExecAccepted):
                 self._switch(answer)
                 return
+            if isinstance(answer, RawAnswer):
+                self._write(answer.data)
+                self._shut_down()
+                return
             output, last = self._http.answer(item, answer)
             self._write(output)
             if last or answer.close:
@@ -225,7 +232,7 @@ class Connection(asyncio.BufferedProtocol):
         self._exec = session
         self._phase = Phase.EXEC
         host.session_started(session)
-        session.engine.start(self._active)
+        session.start(self._active)
         self._arm_exec()
         if surplus:
             session.receive(surplus, self._active)
@@ -267,7 +274,8 @@ class Connection(asyncio.BufferedProtocol):
                 transport.abort()
             return
         if session is not None and session.engine.pending_bytes:
-            self._active = self.loop.time()
+            if session.wrote():
+                self._active = self.loop.time()
             pipe.send(session.engine.data_to_send())
         if pipe.pending:
             transport.write(pipe.take())
@@ -371,6 +379,8 @@ class Connection(asyncio.BufferedProtocol):
             self._arm_exec()
         elif self._phase is Phase.END and self._patient and self._transport.get_write_buffer_size() and now < patience:
             self._arm(self._host.timeouts.linger)
+        elif self._phase is Phase.EXEC and self._exec is not None:
+            self._exec.hang_up()
         else:
             self._on_peer_end(False)
             self._transport.abort()

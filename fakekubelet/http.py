@@ -33,8 +33,8 @@ class Request:
     path: str
     """Decoded, as routes see it; bytes that are not UTF-8 are lone surrogates, as in file names."""
     query: dict[str, list[str]]
-    headers: RawHeaders
-    """Names in lower case."""
+    headers: RawHeaders = field(repr=False)
+    """Names in lower case. Not shown: tokens stand in them."""
 
     def values(self, name: bytes) -> list[str]:
         """All values of a header, in order."""
@@ -48,6 +48,16 @@ class Request:
     def wants_upgrade(self) -> bool:
         """Whether any ``Connection`` line says so, which is all that a kubelet looks at first."""
         return any("upgrade" in value.lower() for value in self.values(b"connection"))
+
+
+@dataclass(frozen=True, slots=True)
+class RawAnswer:
+    """An answer as a server writes it that has taken the connection over: bytes, and the connection ends behind them.
+
+    Go's WebSocket handshake refuses in this way, without a length.
+    """
+
+    data: bytes
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ authentication.
 3. go-restful: within a prefix, an unknown shape is 404, a known one with a wrong method 405.
 4. The handler. For exec: options (400), pod (404), container (500), then the proxy to the runtime: not an upgrade
 (500),
-   subprotocol and upgrade headers (400 or 403 in the words of the runtime), 101.
+   then WebSocket or SPDY: subprotocol and upgrade headers (400, 403 or 405 in the words of the runtime), 101.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 from fakekubelet.auth import (
@@ -26,12 +26,14 @@ from fakekubelet.auth import (
     forbidden_text,
     request_attributes,
 )
-from fakekubelet.http import TEXT, Request, Response, clean_path, go_error, plain
+from fakekubelet.http import TEXT, RawAnswer, Request, Response, clean_path, go_error, plain
 from fakekubelet.pods import PodTable
 from fakekubelet.runtimes import ExecRequest, Runtime
+from fakekubelet.websockets import dialect
 from spdyproto.channels.events import StreamSet
 from spdyproto.channels.subprotocols import Subprotocol
 from spdyproto.channels.upgrade import negotiate_upgrade
+from spdyproto.websocket.handshake import negotiate_websocket, take_bearer_token, wants_websocket
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class ExecAccepted:
     runtime: Runtime
 
 
-Answer = Response | ExecAccepted
+Answer = Response | RawAnswer | ExecAccepted
 Handler = Callable[[Request, User, dict[str, str]], Answer]
 
 
@@ -78,6 +80,7 @@ class Node:
     authenticator: Authenticator
     authorize: Authorizer
     protocols: tuple[Subprotocol, ...]
+    websocket_protocols: tuple[str, ...]
 
 
 class Router:
@@ -107,9 +110,12 @@ class Router:
         if exact is None and parts[0] not in self._prefixes:
             return go_error(404, "404 page not found")
         node = self._node
-        user = node.authenticator.authenticate(certificates, request.values(b"authorization"))
+        offer = take_bearer_token(request.headers)
+        user = node.authenticator.authenticate(certificates, request.values(b"authorization"), offer)
         if user is None:
             return plain(401, "Unauthorized")
+        if offer.token is not None:
+            request = replace(request, headers=offer.headers)
         attributes = request_attributes(user, request.method, path, node.name)
         if not any(node.authorize(each) for each in attributes):
             return plain(403, forbidden_text(attributes))
@@ -151,24 +157,32 @@ class Router:
             return plain(500, f"container not found ({json.dumps(container, ensure_ascii=False)})")
         if not request.wants_upgrade:
             return go_error(500, "Upgrade request required")
+        wanted = ExecRequest(
+            namespace=pod.namespace,
+            pod=pod.short_name,
+            container=container,
+            argv=tuple(request.query.get("command", ())),
+            streams=StreamSet(stdin=stdin, stdout=stdout, stderr=stderr, tty=tty),
+            protocol=Subprotocol.V4,
+            user=user,
+        )
+        return self._upgrade(request, wanted, runtime)
+
+    def _upgrade(self, request: Request, wanted: ExecRequest, runtime: Runtime) -> Answer:
+        """The runtime's streaming server: what asks for a WebSocket gets one, everything else is taken for SPDY."""
+        if wants_websocket(request.headers):
+            decision = negotiate_websocket(request.headers, self._node.websocket_protocols, method=request.method)
+            if decision.protocol is None:
+                return RawAnswer(decision.to_bytes())
+            protocol, transport = dialect(decision.protocol)
+            return ExecAccepted(decision.headers, replace(wanted, protocol=protocol, transport=transport), runtime)
         decision = negotiate_upgrade(request.headers, self._node.protocols)
         if decision.protocol is None:
             headers = [(name.decode(), value.decode()) for name, value in decision.headers]
             kept = [pair for pair in headers if pair[0].lower() not in ("content-length", "date")]
             return Response(decision.status, decision.body, kept, close=True)
-        return ExecAccepted(
-            decision.headers,
-            ExecRequest(
-                namespace=pod.namespace,
-                pod=pod.short_name,
-                container=container,
-                argv=tuple(request.query.get("command", ())),
-                streams=StreamSet(stdin=stdin, stdout=stdout, stderr=stderr, tty=tty),
-                protocol=Subprotocol(decision.protocol),
-                user=user,
-            ),
-            runtime,
-        )
+        protocol = Subprotocol(decision.protocol)
+        return ExecAccepted(decision.headers, replace(wanted, protocol=protocol), runtime)
 
 
 _CHECKS = ("ping", "log", "syncloop")

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fakekubelet.auth import User
-from spdyproto.channels.events import StreamKind, StreamSet
+from spdyproto.channels.events import StreamKind, StreamSet, Transport
 from spdyproto.channels.status import ExitStatus, exit_message, internal_error_message
 from spdyproto.channels.subprotocols import Subprotocol
 from spdyproto.types import Buffer
@@ -40,6 +40,12 @@ class ExecRequest:
     streams: StreamSet
     protocol: Subprotocol
     user: User
+    transport: Transport = Transport.SPDY
+
+    @property
+    def has_resize(self) -> bool:
+        """Whether the client can tell the size of its terminal: over WebSocket every version can."""
+        return self.streams.tty and (self.transport is not Transport.SPDY or self.protocol.has_resize)
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.pod}/{self.container}: {shlex.join(self.argv)}"

@@ -30,6 +30,7 @@ from fakekubelet.routes import Node, Router
 from fakekubelet.runtimes import Execution, Runtime
 from fakekubelet.servertls import ServerTLS
 from fakekubelet.sessions import ExecSession
+from fakekubelet.websockets import CRI_WEBSOCKET, checked_names
 from spdyproto.channels.subprotocols import CRI_SPDY, Subprotocol
 from spdyproto.limits import Deadlines, Limits
 from spdyproto.tls import TLSPipe
@@ -53,8 +54,12 @@ class FakeKubelet:
     free one. A ``host`` that is not loopback needs ``allow_remote=True``; real processes need
     ``allow_processes=True``.
 
-    ``protocols`` is what exec negotiates over SPDY, ``CRI_SPDY`` by default; name fewer to force an old one. ``tokens``
-    maps bearer tokens to users; ``anonymous`` admits requests without any credential; ``authorize`` judges all others.
+    ``protocols`` is what exec negotiates over SPDY, ``CRI_SPDY`` by default; name fewer to force an old one, or none to
+    refuse SPDY. ``websocket_protocols`` is the same over WebSocket, where "" stands for a client that asks for none:
+    ``CRI_WEBSOCKET`` by default, as kubelets up to 1.35; ``ALL_WEBSOCKET`` has v5 too, as kubelets from 1.36 on.
+
+    ``tokens`` maps bearer tokens to users; ``anonymous`` admits requests without any credential; ``authorize`` judges
+    all others.
     ``ca`` shares an authority between servers. ``deadlines.streams`` bounds the wait for a client's streams (30 s).
 
     Raises ValueError for arguments that make no sense, PermissionError for what must be allowed by name.
@@ -70,6 +75,7 @@ class FakeKubelet:
         allow_processes: bool = False,
         node_name: str = "fake-node",
         protocols: Iterable[Subprotocol] = CRI_SPDY,
+        websocket_protocols: Iterable[str] = CRI_WEBSOCKET,
         tokens: Mapping[str, User] | None = None,
         anonymous: bool = False,
         authorize: Authorizer = always_allow,
@@ -86,8 +92,9 @@ class FakeKubelet:
         self.pods = PodTable(_DEFAULT_PODS if pods is None else pods, self._runtime_of)
         """The declared pods; add and remove them while the server runs."""
         chosen = tuple(Subprotocol(protocol) for protocol in protocols)
-        if not chosen:
-            raise ValueError("protocols: name at least one")
+        over_websocket = checked_names(websocket_protocols)
+        if not chosen and not over_websocket:
+            raise ValueError("protocols and websocket_protocols: name at least one protocol in either")
         self._node = Node(
             name=node_name,
             host_ip="127.0.0.1" if self._host in ("0.0.0.0", "::") else self._host,
@@ -95,6 +102,7 @@ class FakeKubelet:
             authenticator=Authenticator(self.authority, tokens=tokens, anonymous=anonymous),
             authorize=authorize,
             protocols=chosen,
+            websocket_protocols=over_websocket,
         )
         self._settings = (limits or Limits(), deadlines or Deadlines(), timeouts or Timeouts(), max_connections)
         self._executions: deque[Execution] = deque(maxlen=EXECUTIONS_KEPT)

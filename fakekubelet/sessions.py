@@ -15,7 +15,7 @@ from typing import Protocol
 
 from fakekubelet.routes import ExecAccepted
 from fakekubelet.runtimes import STDIN_HIGH_WATER, Command, Execution, internal_failure
-from spdyproto.channels.events import Lost, Ready, Resized, SessionEvent, Stdin, StdinEnded, StreamKind
+from spdyproto.channels.events import Lost, Ready, Resized, SessionEvent, Stdin, StdinEnded, StreamKind, Transport
 from spdyproto.channels.session import ServerSession
 from spdyproto.channels.status import ExitStatus
 from spdyproto.limits import Deadlines, Limits
@@ -57,7 +57,9 @@ class ExecSession:
         on_over: Callable[[ExecSession], None],
     ) -> None:
         request = accepted.request
-        self.engine = ServerSession(request.protocol, request.streams, limits=limits, deadlines=deadlines)
+        self.engine = ServerSession(
+            request.protocol, request.streams, transport=request.transport, limits=limits, deadlines=deadlines
+        )
         self.execution = Execution(request)
         self.execution.sent = self.engine.sent
         self._carrier: Carrier | None = carrier
@@ -69,14 +71,22 @@ class ExecSession:
         self._stdin_ended = not request.streams.stdin
         self._early: list[SessionEvent] = []
         self._early_size = 0
+        self._wrote = True
         self.starved = False
         """The command waits for room."""
 
     # -- from the connection -----------------------------------------------------------------------------------------
 
-    def receive(self, plain: Buffer, now: float) -> None:
-        """Plaintext from the client."""
-        self._dispatch(self.engine.receive_data(plain, now))
+    def start(self, now: float) -> None:
+        """The 101 is sent. Over WebSocket the command starts with this."""
+        self._dispatch(self.engine.start(now))
+
+    def receive(self, plain: Buffer, now: float) -> bool:
+        """Plaintext from the client. Answers whether it puts the idle timeout off: over SPDY every frame does, over
+        WebSocket a message, and a ping does not."""
+        events = self.engine.receive_data(plain, now)
+        self._dispatch(events)
+        return bool(events) or self.engine.transport is Transport.SPDY
 
     def receive_eof(self, now: float, *, clean: bool) -> None:
         """The client's side has ended."""
@@ -85,6 +95,17 @@ class ExecSession:
     def handle_timeout(self, now: float) -> None:
         """Do what is due."""
         self._dispatch(self.engine.handle_timeout(now))
+
+    def wrote(self) -> bool:
+        """Whether what leaves now puts the idle timeout off. Forgets it."""
+        wrote, self._wrote = self._wrote, self.engine.transport is Transport.SPDY
+        return wrote
+
+    def hang_up(self) -> None:
+        """Nothing came or went for too long: the client is told as at every other end, and counts as gone."""
+        if self.engine.transport is not Transport.SPDY:
+            self.engine.finish(b"")  # nothing but Close 1000
+        self._lose()
 
     def room(self) -> None:
         """Output was sent, and more can be."""
@@ -176,6 +197,7 @@ class ExecSession:
         if kind is StreamKind.STDERR and self.engine.streams.tty:
             kind = StreamKind.STDOUT
         self.engine.write(kind, data)
+        self._wrote = True
         carrier.want_flush()
         if self.engine.pending_bytes < HIGH_WATER:
             return True
@@ -196,6 +218,7 @@ class ExecSession:
             for kind in _OUTPUTS:
                 self.engine.end_output(kind)
             self.engine.finish(status)
+            self._wrote = True
         self._conclude(status)
         if self._carrier is not None:
             self._carrier.end(lost=False)

@@ -11,7 +11,7 @@ from types import FrameType
 
 import click
 
-from fakekubelet import Container, FakeKubelet, Pod
+from fakekubelet import ALL_WEBSOCKET, CRI_WEBSOCKET, Container, FakeKubelet, Pod
 from spdyproto.channels.subprotocols import CRI_SPDY, Subprotocol
 
 
@@ -41,8 +41,10 @@ from spdyproto.channels.subprotocols import CRI_SPDY, Subprotocol
     "--protocol",
     "protocols",
     multiple=True,
-    type=click.Choice([str(protocol) for protocol in CRI_SPDY]),
-    help="Subprotocol to accept, best first; repeatable. Default: all of them, as container runtimes do.",
+    type=click.Choice(list(dict.fromkeys([*map(str, CRI_SPDY), *filter(None, ALL_WEBSOCKET)]))),
+    help="Subprotocol to accept; repeatable. A transport that speaks none of those named keeps its default, which is "
+    "what container runtimes accept: v1 to v4 over SPDY; v1 and v4, in base64 too, over WebSocket. "
+    "v5.channel.k8s.io exists over WebSocket only; kubelets have it from 1.36 on.",
 )
 def fake(
     listen: str,
@@ -72,7 +74,8 @@ def fake(
             port=port,
             allow_remote=allow_remote,
             allow_processes=allow_processes,
-            protocols=[Subprotocol(protocol) for protocol in protocols] or CRI_SPDY,
+            protocols=[Subprotocol(name) for name in protocols if name in CRI_SPDY] or CRI_SPDY,
+            websocket_protocols=[name for name in protocols if name in ALL_WEBSOCKET] or CRI_WEBSOCKET,
         )
     except (ValueError, PermissionError) as error:
         raise click.UsageError(str(error)) from error

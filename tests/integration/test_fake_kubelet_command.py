@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from kubewire.fake import fake
-from support.rawclient import HttpClient, connect, exec_target, run, upgrade_headers
+from support.rawclient import HttpClient, connect, exec_target, run, upgrade_headers, websocket_headers
 
 
 @dataclass
@@ -111,3 +111,16 @@ def test_an_address_that_is_taken() -> None:
         )
         assert (done.returncode, done.stdout) == (1, b"")
         assert b"cannot serve on" in done.stderr
+
+
+def test_v5_over_websocket_is_accepted_when_it_is_named(tmp_path: Path) -> None:
+    """Over SPDY, which has no v5, everything stays as it was."""
+    with serving("--write-config", str(tmp_path), "--protocol", "v5.channel.k8s.io") as (_, facts):
+        ca = Path(facts["ca"]).read_bytes()
+        assert (
+            run(connect(facts["kubelet"], ca, pair(facts)), ["cat"], stdin=b"x", websocket="v5.channel.k8s.io").code
+            == 0
+        )
+        assert run(connect(facts["kubelet"], ca, pair(facts)), ["cat"], stdin=b"x").code == 0
+        with HttpClient(connect(facts["kubelet"], ca, pair(facts))) as http:
+            assert http.request("GET", exec_target(["true"]), websocket_headers(["v4.channel.k8s.io"])).status == 403

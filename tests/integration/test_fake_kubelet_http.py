@@ -115,7 +115,7 @@ def test_status_and_body(
 
 
 def test_upgrade_headers_are_judged_after_the_subprotocol(caller: Caller) -> None:
-    headers = [("Connection", "Upgrade"), ("Upgrade", "websocket"), ("X-Stream-Protocol-Version", "v4.channel.k8s.io")]
+    headers = [("Connection", "Upgrade"), ("Upgrade", "h2c"), ("X-Stream-Protocol-Version", "v4.channel.k8s.io")]
     answer = ask(caller, "POST", EXEC, headers)
     assert answer.status == 400
     assert answer.body.startswith(b"unable to upgrade: missing upgrade headers in request: ")

@@ -125,8 +125,8 @@ def test_servers_can_share_an_authority() -> None:
 
 
 def test_protocols_cannot_be_none() -> None:
-    with pytest.raises(ValueError, match="name at least one"):
-        FakeKubelet(protocols=[])
+    with pytest.raises(ValueError, match="name at least one protocol"):
+        FakeKubelet(protocols=[], websocket_protocols=[])
 
 
 def test_no_pods_at_all() -> None:

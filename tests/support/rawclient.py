@@ -5,6 +5,9 @@ It shares no code with ``kubeletclient``, so a fault there cannot hide one in a 
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import secrets
 import socket
 import ssl
 import tempfile
@@ -18,7 +21,7 @@ from urllib.parse import quote, urlsplit
 
 import h11
 
-from spdyproto.channels.events import Exited, Lost, Output, StreamKind, StreamSet
+from spdyproto.channels.events import Exited, Lost, Output, SessionEvent, StreamKind, StreamSet, Transport
 from spdyproto.channels.session import ClientSession
 from spdyproto.channels.subprotocols import CRI_SPDY, Subprotocol
 
@@ -146,17 +149,21 @@ class HttpClient:
 
 
 def exec_target(
-    argv: Sequence[str], *, path: str = "default/demo/main", streams: StreamSet | None = None, flags: str | None = None
+    argv: Sequence[str] | None,
+    *,
+    path: str = "default/demo/main",
+    streams: StreamSet | None = None,
+    flags: str | None = None,
 ) -> str:
-    """The address of an exec; `flags` replaces what `streams` would say."""
+    """The address of an exec, or of an attach if there is no command; `flags` replaces what `streams` would say."""
     streams = streams or StreamSet()
-    query = [f"command={quote(argument, safe='')}" for argument in argv]
+    query = [f"command={quote(argument, safe='')}" for argument in argv or ()]
     if flags is not None:
         query.append(flags)
     else:
         names = {"input": streams.stdin, "output": streams.stdout, "error": streams.stderr, "tty": streams.tty}
         query += [f"{name}=1" for name, wanted in names.items() if wanted]
-    return f"/exec/{path}?{'&'.join(query)}"
+    return f"/{'attach' if argv is None else 'exec'}/{path}?{'&'.join(query)}"
 
 
 def upgrade_headers(protocols: Iterable[str] = CRI_SPDY) -> list[tuple[str, str]]:
@@ -168,8 +175,37 @@ def upgrade_headers(protocols: Iterable[str] = CRI_SPDY) -> list[tuple[str, str]
     ]
 
 
+KEY = "dGhlIHNhbXBsZSBub25jZQ=="  # of RFC 6455 section 1.3, and what answers it
+ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+
+def websocket_headers(
+    protocols: Sequence[str] = (), *, key: str | None = KEY, version: str | None = "13", extra: Sequence[str] = ()
+) -> list[tuple[str, str]]:
+    """What makes a request a WebSocket handshake; `extra` goes into the list of subprotocols too."""
+    headers = [("Connection", "Upgrade"), ("Upgrade", "websocket")]
+    if key is not None:
+        headers.append(("Sec-WebSocket-Key", key))
+    if version is not None:
+        headers.append(("Sec-WebSocket-Version", version))
+    offered = [*protocols, *extra]
+    if offered:
+        headers.append(("Sec-WebSocket-Protocol", ", ".join(offered)))
+    return headers
+
+
+DIALECTS = {
+    "": (Subprotocol.V1, Transport.WEBSOCKET),
+    "channel.k8s.io": (Subprotocol.V1, Transport.WEBSOCKET),
+    "base64.channel.k8s.io": (Subprotocol.V1, Transport.WEBSOCKET_BASE64),
+    "v4.channel.k8s.io": (Subprotocol.V4, Transport.WEBSOCKET),
+    "v4.base64.channel.k8s.io": (Subprotocol.V4, Transport.WEBSOCKET_BASE64),
+    "v5.channel.k8s.io": (Subprotocol.V5, Transport.WEBSOCKET),
+}
+
+
 class ExecClient:
-    """One exec, driven step by step."""
+    """One exec or attach, driven step by step."""
 
     def __init__(self, sock: ssl.SSLSocket, session: ClientSession) -> None:
         self.sock = sock
@@ -192,21 +228,42 @@ class ExecClient:
     def open(
         cls,
         sock: ssl.SSLSocket,
-        argv: Sequence[str],
+        argv: Sequence[str] | None,
         *,
         streams: StreamSet | None = None,
         path: str = "default/demo/main",
         protocols: Iterable[str] = CRI_SPDY,
         method: str = "POST",
+        websocket: str | None = None,
+        tty: bool | None = None,
     ) -> ExecClient:
-        """Upgrade, open the streams, and wait until every one was replied to."""
+        """Upgrade, open the streams, and wait until every one was replied to. Without `argv` it is an attach.
+
+        `websocket` names the only subprotocol that is asked for, "" for none. `tty` opens the streams of a terminal,
+        or not, whatever the request says.
+        """
         streams = streams or StreamSet()
         http = HttpClient(sock)
-        answer = http.request(method, exec_target(argv, path=path, streams=streams), upgrade_headers(protocols))
-        assert answer.status == 101, answer
-        (protocol,) = answer.values("X-Stream-Protocol-Version")
-        client = cls(sock, ClientSession(Subprotocol(protocol), streams, keepalive=None))
-        client.session.start(time.monotonic())
+        target = exec_target(argv, path=path, streams=streams)
+        if tty is not None:
+            streams = StreamSet(streams.stdin, streams.stdout, streams.stderr and not tty, tty)
+        if websocket is None:
+            answer = http.request(method, target, upgrade_headers(protocols))
+            assert answer.status == 101, answer
+            (protocol,) = answer.values("X-Stream-Protocol-Version")
+            version, transport = Subprotocol(protocol), Transport.SPDY
+        else:
+            key = base64.b64encode(secrets.token_bytes(16)).decode()
+            offered = [websocket] if websocket else []
+            answer = http.request("GET", target, websocket_headers(offered, key=key))
+            assert answer.status == 101, answer
+            (accept,) = answer.values("Sec-WebSocket-Accept")
+            digest = hashlib.sha1(key.encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11", usedforsecurity=False)
+            assert base64.b64decode(accept) == digest.digest()
+            assert answer.values("Sec-WebSocket-Protocol") == [websocket]
+            version, transport = DIALECTS[websocket]
+        client = cls(sock, ClientSession(version, streams, transport=transport, keepalive=None))
+        client._note(client.session.start(time.monotonic()))
         client.flush()
         if answer.surplus:
             client._take(answer.surplus)
@@ -220,7 +277,10 @@ class ExecClient:
             self.sock.sendall(b"".join(segments))
 
     def _take(self, data: bytes) -> None:
-        for event in self.session.receive_data(data, time.monotonic()):
+        self._note(self.session.receive_data(data, time.monotonic()))
+
+    def _note(self, events: Iterable[SessionEvent]) -> None:
+        for event in events:
             if isinstance(event, Output):
                 self.order.append(event.kind)
                 if self.keep:
@@ -236,9 +296,7 @@ class ExecClient:
             if data:
                 self._take(data)
             else:
-                for event in self.session.receive_eof(time.monotonic(), clean=True):
-                    if isinstance(event, Exited | Lost):
-                        self.outcome = event
+                self._note(self.session.receive_eof(time.monotonic(), clean=True))
                 return
 
     def send(self, data: bytes, *, eof: bool = False) -> None:
@@ -266,10 +324,13 @@ def run(
     path: str = "default/demo/main",
     protocols: Iterable[str] = CRI_SPDY,
     method: str = "POST",
+    websocket: str | None = None,
 ) -> Result:
-    """A whole exec: write all of stdin, then read all of the outputs."""
+    """A whole exec: write all of stdin, end it if the protocol can, then read all of the outputs."""
     streams = StreamSet(stdin=stdin is not None, stderr=not tty, tty=tty)
-    with ExecClient.open(sock, argv, streams=streams, path=path, protocols=protocols, method=method) as client:
+    with ExecClient.open(
+        sock, argv, streams=streams, path=path, protocols=protocols, method=method, websocket=websocket
+    ) as client:
         if stdin is not None:
-            client.send(stdin, eof=True)
+            client.send(stdin, eof=client.session.can_close_stdin)
         return client.finish()
