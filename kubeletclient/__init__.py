@@ -17,6 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kubeletclient._ladder import Attempt
     from kubeletclient._policy import CAPTURE, DEVNULL, PIPE
     from kubeletclient.credentials import BearerToken, ClientCertificate
     from kubeletclient.errors import (
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         NameResolutionError,
         NotFound,
         NotTLSError,
+        OutcomeUnknown,
         OutputLimitExceeded,
         PeerNotResponding,
         ProcessClosed,
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
         Redirected,
         RemoteError,
         ServerError,
+        StdinCannotEnd,
         StdinClosed,
         TLSError,
         TLSTimeout,
@@ -68,6 +71,7 @@ __all__ = [
     "CAPTURE",
     "DEVNULL",
     "PIPE",
+    "Attempt",
     "BadRequest",
     "BearerToken",
     "CertificateExpiredError",
@@ -95,6 +99,7 @@ __all__ = [
     "NameResolutionError",
     "NotFound",
     "NotTLSError",
+    "OutcomeUnknown",
     "OutputLimitExceeded",
     "PeerNotResponding",
     "Pod",
@@ -104,6 +109,7 @@ __all__ = [
     "Redirected",
     "RemoteError",
     "ServerError",
+    "StdinCannotEnd",
     "StdinClosed",
     "StreamSet",
     "TLSError",
@@ -119,6 +125,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Attempt": "kubeletclient._ladder",
     "BearerToken": "kubeletclient.credentials",
     "CAPTURE": "kubeletclient._policy",
     "ClientCertificate": "kubeletclient.credentials",

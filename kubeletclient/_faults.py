@@ -202,16 +202,22 @@ _BY_STATUS: Final[dict[int, tuple[type[errors.UpgradeRefused], str]]] = {
 }
 
 
-def refusal(target: Target, answer: UpgradeRefused) -> errors.UpgradeRefused:
+def refusal(target: Target, answer: UpgradeRefused, *, websocket: bool = False) -> errors.UpgradeRefused:
     """The server answered and did not upgrade."""
     status = answer.status
     said = printable(answer.message.strip(), limit=TEXT_LIMIT)
     kind, hint = _BY_STATUS.get(status, (errors.UpgradeRefused, "check that the URL belongs to a kubelet"))
     accepted = [value for name, value in answer.headers if name.lower() == ACCEPTED_HEADER.lower()]
+    if websocket and status == 403:
+        hint = "grant this identity `get` on `nodes/proxy`, which is the right a kubelet asks for over WebSocket"
     if accepted:
         kind = errors.ProtocolNotSupported
         spoken = printable(", ".join(accepted), limit=TEXT_LIMIT)
         hint = f"the server speaks {spoken}: ask for one of these with protocols="
+    elif websocket and status == 403 and not answer.body:
+        kind = errors.ProtocolNotSupported
+        said = "it takes none of the subprotocols offered over WebSocket"
+        hint = "kubelets before 1.36 speak v4.channel.k8s.io there, which cannot end stdin: use SPDY"
     elif status >= 500:
         kind = errors.ServerError
         hint = "check the container name and the log of the kubelet"

@@ -19,17 +19,26 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from kubeletclient import _faults
+from kubeletclient import _faults, errors
+from kubeletclient._ladder import Attempt, Memory, Step, Wire, dialect, reason_to_go_on
 from kubeletclient._trust import Trust
 from kubeletclient.endpoints import Target
 from spdyproto.channels.events import StreamSet
 from spdyproto.channels.session import ClientSession
-from spdyproto.channels.subprotocols import CLIENT_OFFER, Subprotocol
-from spdyproto.channels.upgrade import ClientUpgrade, UpgradeAccepted, UpgradeOutcome, UpgradeRefused
+from spdyproto.channels.subprotocols import ACCEPTED_HEADER, CLIENT_OFFER
+from spdyproto.channels.upgrade import (
+    ClientUpgrade,
+    ProtocolNotOffered,
+    UpgradeAccepted,
+    UpgradeMissing,
+    UpgradeOutcome,
+    UpgradeRefused,
+)
+from spdyproto.http import ClientExchange
 from spdyproto.limits import Deadlines, Keepalive, Limits
 from spdyproto.types import Tracer
 
@@ -37,6 +46,7 @@ __all__ = [
     "Address",
     "Command",
     "Connect",
+    "Disconnect",
     "Established",
     "ExecRequest",
     "Flow",
@@ -102,41 +112,109 @@ class Load:
     function: Callable[[], object]
 
 
-Command: TypeAlias = Resolve | Connect | StartTLS | Send | Receive | Load
+@dataclass(frozen=True, slots=True)
+class Disconnect:
+    """Close the connection, if there is one: the next command makes a new one. Answer: None."""
+
+
+Command: TypeAlias = Resolve | Connect | StartTLS | Send | Receive | Load | Disconnect
 
 
 @dataclass(frozen=True, slots=True)
 class ExecRequest:
-    """Everything that one exec (or attach) needs to be set up."""
+    """Everything that one exec (or attach) needs to be set up.
+
+    ``steps`` are tried in order (see ``_ladder``); ``method`` is for SPDY, WebSocket is always a GET.
+    ``bearer_subprotocol`` puts a token among the subprotocols of a WebSocket request instead of its headers.
+    """
 
     target: Target
     trust: Trust
     streams: StreamSet
     user_agent: str
     method: str = "POST"
-    protocols: Sequence[Subprotocol] = CLIENT_OFFER
+    steps: tuple[Step, ...] = (Step(Wire.SPDY, CLIENT_OFFER),)
     limits: Limits = field(default_factory=Limits)
     deadlines: Deadlines = field(default_factory=Deadlines)
     keepalive: Keepalive | None = field(default_factory=Keepalive)
     tracer: Tracer | None = None
+    memory: Memory = field(default_factory=Memory)
+    bearer_subprotocol: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Established:
     """The server switched protocols. The driver calls ``session.start(now)``, then feeds it ``surplus`` when not
-    empty.
+    empty. ``transport`` and ``protocol`` are names, and ``attempts`` ends with the one that succeeded.
     """
 
     session: ClientSession
-    protocol: Subprotocol
+    transport: str
+    protocol: str
     surplus: bytes
+    attempts: tuple[Attempt, ...]
 
 
 Flow: TypeAlias = Generator[Command, Any, Established]
 
 
+class _NotThisTransport(Exception):
+    """An answer that is a reason to try the next step."""
+
+    def __init__(self, error: errors.ClientError, reason: str) -> None:
+        super().__init__(reason)
+        self.error = error
+        self.reason = reason
+
+
 def exec_flow(request: ExecRequest) -> Flow:
-    """Dial, secure, upgrade. Raises a ``ClientError`` that names the step that failed."""
+    """Dial, secure, upgrade, over the first transport that the server takes; each is tried on a connection of its own.
+
+    Raises a ``ClientError`` that names the step that failed; where no transport was taken, that of the first.
+    """
+    steps, attempts = request.memory.order(request.steps, time.monotonic())
+    refused: list[tuple[Step, str]] = []
+    first: errors.ClientError | None = None
+    for step in steps:
+        offered = step.protocols
+        if refused:
+            yield Disconnect()
+        try:
+            accepted = yield from _attempt(request, step)
+        except _NotThisTransport as fault:
+            first = first or fault.error
+            refused.append((step, fault.reason))
+            attempts.append(Attempt(str(step.wire), offered, reason=fault.reason))
+            continue
+        except errors.ClientError as error:
+            error.attempts = (*attempts, Attempt(str(step.wire), offered, reason=error.cause))
+            raise
+        attempts.append(Attempt(str(step.wire), offered, accepted.protocol))
+        request.memory.learn(step, refused, time.monotonic())
+        return _established(request, step, accepted, tuple(attempts))
+    assert first is not None, "there is always a step"
+    first.attempts = tuple(attempts)
+    raise first
+
+
+def _established(
+    request: ExecRequest, step: Step, accepted: UpgradeAccepted, attempts: tuple[Attempt, ...]
+) -> Established:
+    version, transport = dialect(step.wire, accepted.protocol)
+    session = ClientSession(
+        version,
+        request.streams,
+        transport=transport,
+        limits=request.limits,
+        deadlines=request.deadlines,
+        keepalive=request.keepalive,
+        tracer=request.tracer,
+    )
+    return Established(session, str(step.wire), accepted.protocol, accepted.surplus, attempts)
+
+
+def _attempt(request: ExecRequest, step: Step) -> Generator[Command, Any, UpgradeAccepted]:
+    """One connection, and one request over it."""
     target, trust = request.target, request.trust
     trust.check(target.endpoint)
     context: ssl.SSLContext | None = None
@@ -152,20 +230,28 @@ def exec_flow(request: ExecRequest) -> Flow:
             yield StartTLS(context, server_name, request.deadlines.tls)
         except OSError as error:
             raise _faults.tls_fault(target, error, server_name) from error
+    return (yield from _upgrade(request, _exchange(request, step, authorization), step.wire, server_name))
+
+
+def _exchange(request: ExecRequest, step: Step, authorization: object) -> ClientExchange:
+    """The request of this step, with the credentials where the caller wants them."""
+    endpoint, path, limits = request.target.endpoint, request.target.path, request.limits
     headers = [("User-Agent", request.user_agent)]
+    token: str | None = None
     if isinstance(authorization, str):
-        headers.append(("Authorization", authorization))
-    accepted = yield from _upgrade(request, headers, server_name)
-    protocol = Subprotocol(accepted.protocol)
-    session = ClientSession(
-        protocol,
-        request.streams,
-        limits=request.limits,
-        deadlines=request.deadlines,
-        keepalive=request.keepalive,
-        tracer=request.tracer,
+        if step.wire is Wire.WEBSOCKET and request.bearer_subprotocol:
+            token = authorization.removeprefix("Bearer ")
+        else:
+            headers.append(("Authorization", authorization))
+    if step.wire is Wire.SPDY:
+        return ClientUpgrade(
+            endpoint.authority, path, protocols=step.protocols, headers=headers, method=request.method, limits=limits
+        )
+    from spdyproto.websocket.handshake import ClientHandshake  # a SPDY session does not pay for it
+
+    return ClientHandshake(
+        endpoint.authority, path, protocols=step.protocols, headers=headers, bearer_token=token, limits=limits
     )
-    return Established(session, protocol, accepted.surplus)
 
 
 def _dial(request: ExecRequest) -> Generator[Command, Any, None]:
@@ -191,18 +277,10 @@ def _dial(request: ExecRequest) -> Generator[Command, Any, None]:
 
 
 def _upgrade(
-    request: ExecRequest, headers: Sequence[tuple[str, str]], server_name: str
+    request: ExecRequest, upgrade: ClientExchange, wire: Wire, server_name: str
 ) -> Generator[Command, Any, UpgradeAccepted]:
     """Send the request, read the answer: the whole head of a 101, or the whole (bounded) body of a refusal."""
     target, timeout = request.target, request.deadlines.upgrade
-    upgrade = ClientUpgrade(
-        target.endpoint.authority,
-        target.path,
-        protocols=request.protocols,
-        headers=headers,
-        method=request.method,
-        limits=request.limits,
-    )
     ends = None if timeout is None else time.monotonic() + timeout
     outcome: UpgradeOutcome | None = None
     ended = False
@@ -227,7 +305,21 @@ def _upgrade(
     if isinstance(outcome, UpgradeAccepted):
         return outcome
     if isinstance(outcome, UpgradeRefused):
-        raise _faults.refusal(target, outcome)
+        refusal = _faults.refusal(target, outcome, websocket=wire is Wire.WEBSOCKET)
+        reason = reason_to_go_on(
+            wire,
+            outcome.status,
+            outcome.message,
+            empty=not outcome.body,
+            lists_protocols=any(name.lower() == ACCEPTED_HEADER.lower() for name, _ in outcome.headers),
+        )
+        if reason is None:
+            raise refusal
+        raise _NotThisTransport(refusal, reason)
     if ended:
         raise _faults.cut_during_upgrade(target, None, server_name) from outcome.error
-    raise _faults.not_an_upgrade(target, outcome) from outcome.error
+    fault = _faults.not_an_upgrade(target, outcome)
+    fault.__cause__ = outcome.error
+    if isinstance(outcome.error, UpgradeMissing | ProtocolNotOffered):
+        raise _NotThisTransport(fault, f"HTTP 101 for something else: {outcome.error}")
+    raise fault

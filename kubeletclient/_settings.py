@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kubeletclient._flows import ExecRequest
-from kubeletclient._plan import user_agent
+from kubeletclient._ladder import AUTO, Choice, HalfClose, Memory, Wire, parse_transport, steps_for
+from kubeletclient._plan import Plan, user_agent
 from kubeletclient._trust import Trust
 from kubeletclient.endpoints import Target
-from spdyproto.channels.events import StreamSet
-from spdyproto.channels.subprotocols import Subprotocol
+from spdyproto.channels.subprotocols import CLIENT_OFFER, Subprotocol
 from spdyproto.limits import Deadlines, Keepalive, Limits
 from spdyproto.types import Tracer
 
@@ -24,28 +24,74 @@ class Settings:
     trust: Trust
     user_agent: str | None
     method: str
-    protocols: Sequence[Subprotocol]
+    choice: Choice
+    protocols: tuple[Subprotocol, ...]
     limits: Limits
     deadlines: Deadlines
     keepalive: Keepalive | None
     tracer: Tracer | None
+    bearer_subprotocol: bool
+    memory: Memory = field(default_factory=Memory)
+
+    @classmethod
+    def of(
+        cls,
+        trust: Trust,
+        *,
+        transport: str,
+        method: str,
+        protocols: Sequence[Subprotocol] | None,
+        limits: Limits | None,
+        deadlines: Deadlines | None,
+        keepalive: Keepalive | None,
+        user_agent: str | None,
+        tracer: Tracer | None,
+        bearer_subprotocol: bool,
+        once: bool = False,
+    ) -> Settings:
+        """The arguments, checked. ``once``: the URL may serve one request only, so there is nothing to fall back to.
+
+        Raises ValueError for an unknown ``transport``, and for ``protocols`` that it leaves no room for.
+        """
+        choice = parse_transport(transport)
+        if protocols is not None and (choice.wire is Wire.WEBSOCKET or choice.protocol is not None):
+            raise ValueError("protocols= lists what to offer over SPDY: give it with transport 'auto' or 'spdy' only")
+        if choice == AUTO and (once or protocols is not None):
+            choice = Choice(Wire.SPDY)
+        return cls(
+            trust,
+            user_agent,
+            method,
+            choice,
+            CLIENT_OFFER if protocols is None else tuple(protocols),
+            limits or Limits(),
+            deadlines or Deadlines(),
+            keepalive,
+            tracer,
+            bearer_subprotocol,
+        )
 
     @property
     def agent(self) -> str:
         """The value of ``User-Agent``."""
         return self.user_agent or user_agent()
 
-    def request(self, target: Target, streams: StreamSet) -> ExecRequest:
-        """The request for one session."""
+    def request(self, target: Target, plan: Plan) -> ExecRequest:
+        """The request for one session. Raises StdinCannotEnd (see ``_ladder.steps_for``)."""
+        half_close = HalfClose.NEVER
+        if plan.streams.stdin and not plan.streams.tty:
+            half_close = HalfClose.POSSIBLE if plan.source is None else HalfClose.CERTAIN
         return ExecRequest(
             target,
             self.trust,
-            streams,
+            plan.streams,
             self.agent,
             self.method,
-            self.protocols,
+            steps_for(self.choice, half_close, self.protocols),
             self.limits,
             self.deadlines,
             self.keepalive,
             self.tracer,
+            self.memory,
+            self.bearer_subprotocol,
         )

@@ -33,10 +33,12 @@
         InvalidAnswer                              the answer is not HTTP/1.1
         ConnectionLost(ConnectionError)            the session ended without the proof that the command completed
           PeerNotResponding(TimeoutError)          because the peer owed something for too long
+          OutcomeUnknown                           because the protocol cannot tell success from loss
         RemoteError                                the server reports a failure that is not an exit code
         DeadlineExceeded(TimeoutError)             the caller's ``timeout`` passed
         OutputLimitExceeded                        captured output crossed its cap
         StdinClosed(BrokenPipeError)               the command does not take stdin any more
+        StdinCannotEnd(ValueError)                 this transport has no way to end stdin
         ProcessClosed(ValueError)                  the caller closed the process, and went on using it
       CommandFailed(subprocess.CalledProcessError) ``check=True``, and the command exited with another code than 0
 
@@ -49,9 +51,13 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from spdyproto.errors import KubewireError
 from spdyproto.text import printable
+
+if TYPE_CHECKING:
+    from kubeletclient._ladder import Attempt
 
 __all__ = [
     "BadRequest",
@@ -74,6 +80,7 @@ __all__ = [
     "NameResolutionError",
     "NotFound",
     "NotTLSError",
+    "OutcomeUnknown",
     "OutputLimitExceeded",
     "PeerNotResponding",
     "ProcessClosed",
@@ -81,6 +88,7 @@ __all__ = [
     "Redirected",
     "RemoteError",
     "ServerError",
+    "StdinCannotEnd",
     "StdinClosed",
     "TLSError",
     "TLSTimeout",
@@ -104,6 +112,7 @@ class ClientError(KubewireError):
     - ``route``: how the server was reached: ``"kubelet"`` or ``"url"``;
     - ``url``: without secrets and without the command;
     - ``http_status``: the code of the HTTP answer, where there was one;
+    - ``attempts``: the transports that were tried before this one, and why they were left (``Attempt``);
     - ``received``, ``sent``: bytes of payload by stream name (``"stdout"``, ``"stdin"``, ...);
     - ``owed``: what the protocol still owed, in words;
     - ``stdout``, ``stderr``: what had been captured by then; ``None`` for an output that was not captured.
@@ -131,6 +140,7 @@ class ClientError(KubewireError):
         self.route = route
         self.url = url
         self.http_status = http_status
+        self.attempts: tuple[Attempt, ...] = ()
         self.received = dict(received)
         self.sent = dict(sent)
         self.owed = tuple(owed)
@@ -143,6 +153,8 @@ class ClientError(KubewireError):
             text += f" ({_amounts('received', self.received)}; {_amounts('sent', self.sent)})"
         if self.hint:
             text += f"; {self.hint}"
+        if len(self.attempts) > 1:
+            text += f" (tried {'; '.join(map(str, self.attempts))})"
         if self.url:
             text += f" [{self.url}]"
         return text
@@ -276,6 +288,13 @@ class PeerNotResponding(ConnectionLost, TimeoutError):
     """
 
 
+class OutcomeUnknown(ConnectionLost):
+    """The session ended in order under a protocol that tells failures only: WebSocket before v4.
+
+    The command succeeded, or its failure was lost. All output that came was handed on.
+    """
+
+
 class RemoteError(ClientError):
     """The server reports that the command could not be run, or that it failed, without an exit code.
 
@@ -308,6 +327,14 @@ class OutputLimitExceeded(ClientError):
 class StdinClosed(ClientError, BrokenPipeError):
     """The command (or the server for it) takes no more stdin. The session lives on: its output and status still
     come.
+    """
+
+
+class StdinCannotEnd(ClientError, ValueError):
+    """stdin was to be ended over a transport that has no word for it: WebSocket before v5.
+
+    Nothing was sent for it, and the session, if there is one, goes on as before: a command that reads to the end of
+    its input waits on.
     """
 
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from kubeletclient import errors
+from kubeletclient._ladder import Attempt
 from spdyproto.channels.events import Exited, Lost, StreamKind, StreamSet
 from spdyproto.channels.status import ExitStatus
-from spdyproto.errors import PeerTimeout
+from spdyproto.errors import OutcomeUnknown, PeerTimeout
 from spdyproto.text import printable
 
-__all__ = ["Completed", "Context", "decoder", "failure_of"]
+__all__ = ["Completed", "Context", "decoder", "failure_of", "stdin_cannot_end"]
 
 Text = TypeVar("Text", bytes, str)
 
@@ -23,8 +24,8 @@ class Completed(Generic[Text]):
     """A command that ran to its end; shaped like ``subprocess.CompletedProcess``.
 
     ``stdout`` and ``stderr`` are None unless they were captured. ``received`` and ``sent`` count payload bytes by
-    stream name. ``duration`` is in seconds, from the dial to the exit status. ``protocol`` is the negotiated
-    subprotocol.
+    stream name. ``duration`` is in seconds, from the dial to the exit status. ``transport`` is ``"spdy"`` or ``"ws"``,
+    ``protocol`` the subprotocol negotiated over it, and ``attempts`` says what else was tried, and why it was left.
     """
 
     args: Sequence[str]
@@ -36,6 +37,8 @@ class Completed(Generic[Text]):
     received: Mapping[str, int]
     sent: Mapping[str, int]
     duration: float
+    transport: str
+    attempts: tuple[Attempt, ...]
 
     @classmethod
     def of(
@@ -94,6 +97,14 @@ def failure_of(outcome: Exited | Lost, ledger: str = "") -> errors.ClientError |
     ``ledger`` is the session's own account of what came and what is missing; its last part, behind ``owed:``, lists
     the latter.
     """
+    if isinstance(outcome, Lost) and isinstance(outcome.error, OutcomeUnknown):
+        unknown = errors.OutcomeUnknown(
+            f"how the command ended cannot be known: {outcome.error}",
+            hint="use transport 'auto', 'spdy' or 'ws:v4.channel.k8s.io', which carry exit codes",
+            owed=("the exit status",),
+        )
+        unknown.__cause__ = outcome.error
+        return unknown
     if isinstance(outcome, Lost):
         kind = errors.PeerNotResponding if isinstance(outcome.error, PeerTimeout) else errors.ConnectionLost
         lost = kind(
@@ -120,6 +131,14 @@ def _remote_error(status: ExitStatus) -> errors.RemoteError:
     error.message = message
     error.reason = printable(status.reason, limit=100)
     return error
+
+
+def stdin_cannot_end(version: str) -> errors.StdinCannotEnd:
+    """For a session over WebSocket that speaks this version."""
+    return errors.StdinCannotEnd(
+        f"{version} over WebSocket cannot end stdin: the command would wait for more",
+        hint="nothing was changed; close the process to leave, or start it with transport 'auto' or 'spdy'",
+    )
 
 
 def decoder(text: bool, encoding: str | None, errors_: str | None = None) -> tuple[str, str] | None:

@@ -14,6 +14,7 @@ loop with ``add_reader`` (asyncio's own, uvloop).
 
 from __future__ import annotations
 
+from kubeletclient._ladder import Attempt
 from kubeletclient._policy import CAPTURE, DEVNULL, PIPE
 from kubeletclient.aio.client import Kubelet, Pod, connect_exec
 from kubeletclient.aio.process import Process
@@ -39,6 +40,7 @@ from kubeletclient.errors import (
     NameResolutionError,
     NotFound,
     NotTLSError,
+    OutcomeUnknown,
     OutputLimitExceeded,
     PeerNotResponding,
     ProcessClosed,
@@ -46,6 +48,7 @@ from kubeletclient.errors import (
     Redirected,
     RemoteError,
     ServerError,
+    StdinCannotEnd,
     StdinClosed,
     TLSError,
     TLSTimeout,
@@ -65,6 +68,7 @@ __all__ = [
     "CAPTURE",
     "DEVNULL",
     "PIPE",
+    "Attempt",
     "BadRequest",
     "BearerToken",
     "CertificateExpiredError",
@@ -92,6 +96,7 @@ __all__ = [
     "NameResolutionError",
     "NotFound",
     "NotTLSError",
+    "OutcomeUnknown",
     "OutputLimitExceeded",
     "PeerNotResponding",
     "Pod",
@@ -101,6 +106,7 @@ __all__ = [
     "Redirected",
     "RemoteError",
     "ServerError",
+    "StdinCannotEnd",
     "StdinClosed",
     "StreamSet",
     "TLSError",

@@ -22,7 +22,7 @@ from kubeletclient.credentials import Credentials
 from kubeletclient.endpoints import KUBELET_PORT, Target, exec_target, parse_endpoint, parse_target
 from kubeletclient.results import Completed
 from spdyproto.channels.events import StreamSet
-from spdyproto.channels.subprotocols import CLIENT_OFFER, Subprotocol
+from spdyproto.channels.subprotocols import Subprotocol
 from spdyproto.limits import Deadlines, Keepalive, Limits
 from spdyproto.pem import PathOrPEM
 from spdyproto.types import Tracer
@@ -42,8 +42,14 @@ class Kubelet:
     - ``verify=False`` accepts any certificate: whoever answers can pretend to be the kubelet.
     - ``allow_unverified_token=True`` lets a bearer token go out even so, or over plain HTTP.
     - ``deadlines``, ``keepalive``, ``limits``: see ``spdyproto.limits``; ``keepalive=None`` sends no PINGs.
-    - ``protocols``: the subprotocols to offer, best first; ``method``: ``"POST"`` or ``"GET"``, which kubelets
-      authorize as ``create`` and ``get`` on ``nodes/proxy``.
+    - ``transport``: ``"auto"``: SPDY/3.1, and WebSocket where the server's answer means that SPDY does not pass;
+      ``"spdy"`` or ``"ws"``: that one; ``"spdy:NAME"`` or ``"ws:NAME"``: one subprotocol, e.g.
+      ``"ws:v4.channel.k8s.io"``. Before v5 WebSocket cannot end stdin: see ``StdinCannotEnd``.
+    - ``method``: of a SPDY request, ``"POST"`` or ``"GET"``, which kubelets authorize as ``create`` and ``get`` on
+      ``nodes/proxy``; ``protocols``: the subprotocols to offer over SPDY, best first, which leaves no WebSocket to
+      fall back to.
+    - ``bearer_subprotocol=True`` hides a bearer token among the subprotocols of a WebSocket request, for proxies that
+      drop the header. Others may log it there.
     - ``tracer``: see ``spdyproto.types.Tracer``.
 
     Any number of commands may run at once: each has a connection of its own, all share one TLS context. A process
@@ -62,13 +68,15 @@ class Kubelet:
         deadlines: Deadlines | None = None,
         keepalive: Keepalive | None = Keepalive(),
         limits: Limits | None = None,
-        protocols: Sequence[Subprotocol] = CLIENT_OFFER,
+        transport: str = "auto",
+        protocols: Sequence[Subprotocol] | None = None,
         method: Literal["POST", "GET"] = "POST",
+        bearer_subprotocol: bool = False,
         user_agent: str | None = None,
         tracer: Tracer | None = None,
     ) -> None:
         self.endpoint = parse_endpoint(url, default_port=KUBELET_PORT)
-        self._settings = Settings(
+        self._settings = Settings.of(
             Trust(
                 ca=ca,
                 verify=verify,
@@ -76,13 +84,15 @@ class Kubelet:
                 server_name=server_name,
                 allow_unverified_token=allow_unverified_token,
             ),
-            user_agent,
-            method,
-            tuple(protocols),
-            limits or Limits(),
-            deadlines or Deadlines(),
-            keepalive,
-            tracer,
+            transport=transport,
+            method=method,
+            protocols=protocols,
+            limits=limits,
+            deadlines=deadlines,
+            keepalive=keepalive,
+            user_agent=user_agent,
+            tracer=tracer,
+            bearer_subprotocol=bearer_subprotocol,
         )
         self._processes: weakref.WeakSet[Process] = weakref.WeakSet()
         self._closed = False
@@ -121,7 +131,7 @@ class Kubelet:
         capture_limit: int,
     ) -> Process:
         self._check_open()
-        request = self._settings.request(target, plan.streams)
+        request = self._settings.request(target, plan)
         process = await open_process(request, plan, targets, args, deadline, capture_limit)
         try:
             self._check_open()
@@ -310,6 +320,8 @@ class Pod:
             process.received,
             process.sent,
             time.monotonic() - began,
+            process.transport,
+            process.attempts,
         )
         if check:
             done.check_returncode()
@@ -382,16 +394,19 @@ def connect_exec(
     deadlines: Deadlines | None = None,
     keepalive: Keepalive | None = Keepalive(),
     limits: Limits | None = None,
-    protocols: Sequence[Subprotocol] = CLIENT_OFFER,
+    transport: str = "auto",
+    protocols: Sequence[Subprotocol] | None = None,
+    bearer_subprotocol: bool = False,
     capture_limit: int = CAPTURE_LIMIT,
     user_agent: str | None = None,
     tracer: Tracer | None = None,
 ) -> Opening:
     """Open a streaming URL that says everything itself: a runtime's one-time URL, or one that the caller has built.
 
-    ``https`` or plain ``http``. ``streams`` must be what the URL asks for, or the server waits for streams that do not
-    come; None follows ``stdin``, ``stdout`` and ``stderr``. A stream in ``streams`` is a PIPE unless its parameter says
-    otherwise. The URL is sent as it is. Everything else as for ``Kubelet`` and ``Pod.popen``.
+    ``https`` or plain ``http``. ``streams`` must be what the URL asks for, or the server waits for streams that do
+    not come; None follows ``stdin``, ``stdout`` and ``stderr``. A stream in ``streams`` is a PIPE unless its
+    parameter says otherwise. The URL is sent as it is, and only once, for a one-time URL serves one request:
+    ``transport="auto"`` is SPDY here. Everything else as for ``Kubelet`` and ``Pod.popen``.
     """
     if streams is not None:
         stdin = PIPE if streams.stdin and stdin is None else stdin
@@ -411,11 +426,21 @@ def connect_exec(
         capture_limit=capture_limit,
         streams=streams,
     )
-    settings = Settings(
-        trust, user_agent, method, tuple(protocols), limits or Limits(), deadlines or Deadlines(), keepalive, tracer
+    settings = Settings.of(
+        trust,
+        transport=transport,
+        method=method,
+        protocols=protocols,
+        limits=limits,
+        deadlines=deadlines,
+        keepalive=keepalive,
+        user_agent=user_agent,
+        tracer=tracer,
+        bearer_subprotocol=bearer_subprotocol,
+        once=True,
     )
     target = parse_target(url)
-    request = settings.request(target, plan.streams)
+    request = settings.request(target, plan)
     targets = Targets(stdin, stdout, stderr)
     return Opening(open_process(request, plan, targets, (target.shown,), deadline, capture_limit))
 

@@ -12,7 +12,18 @@ import socket
 import ssl
 from typing import Final
 
-from kubeletclient._flows import Address, Command, Connect, Established, Flow, Load, Receive, Resolve, StartTLS
+from kubeletclient._flows import (
+    Address,
+    Command,
+    Connect,
+    Disconnect,
+    Established,
+    Flow,
+    Load,
+    Receive,
+    Resolve,
+    StartTLS,
+)
 from kubeletclient._policy import Deadline
 from kubeletclient._sockets import tune
 from kubeletclient.aio.wire import Scratch
@@ -43,6 +54,9 @@ class Connection:
         async with asyncio.timeout(timeout):
             if isinstance(command, Load):
                 return await in_thread(command.function)
+            if isinstance(command, Disconnect):
+                self._start_over()
+                return None
             if isinstance(command, Resolve):
                 return await self._resolve(command)
             if isinstance(command, Receive):
@@ -60,6 +74,11 @@ class Connection:
         if self.sock is not None:
             self.sock.close()
             self.sock = None
+
+    def _start_over(self) -> None:
+        self.close()
+        self.tls = self._fault = None
+        self._left = b""
 
     async def _resolve(self, command: Resolve) -> object:
         def look_up() -> list[Address]:
@@ -177,4 +196,4 @@ async def establish(flow: Flow, deadline: Deadline) -> tuple[Connection, Establi
 
 
 def _timeout(command: Command) -> float | None:
-    return None if isinstance(command, Load) else command.timeout
+    return None if isinstance(command, Load | Disconnect) else command.timeout

@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from kubeletclient import errors
-from kubeletclient._flows import ExecRequest, exec_flow
+from kubeletclient._flows import Established, ExecRequest, exec_flow
+from kubeletclient._ladder import Attempt
 from kubeletclient._plan import Plan
 from kubeletclient._policy import Deadline, Sink, Source
 from kubeletclient.aio.background import AsyncInput, AsyncOutput, input_of, output_of
@@ -41,10 +42,16 @@ class Process:
     """
 
     def __init__(
-        self, exchange: Exchange, pipe: InputPipe | None, *, args: Sequence[str], protocol: str, capture_limit: int
+        self,
+        exchange: Exchange,
+        pipe: InputPipe | None,
+        established: Established,
+        *,
+        args: Sequence[str],
+        capture_limit: int,
     ) -> None:
         self.args = args
-        self.protocol = protocol
+        self._established = established
         self._exchange = exchange
         self._loop = asyncio.get_running_loop()
         self._capture_limit = capture_limit
@@ -83,6 +90,21 @@ class Process:
         """How the server was reached."""
         return self._exchange.context.route
 
+    @property
+    def transport(self) -> str:
+        """What carries the session: ``"spdy"`` or ``"ws"``."""
+        return self._established.transport
+
+    @property
+    def protocol(self) -> str:
+        """The subprotocol that was negotiated."""
+        return self._established.protocol
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """Which transports were tried, and why each was left; the last is the one in use."""
+        return self._established.attempts
+
     def poll(self) -> int | None:
         """The exit code if it is known by now, else None.
 
@@ -117,6 +139,8 @@ class Process:
         """
         exchange = self._exchange
         if not self._communicating:
+            if self.stdin is not None and not exchange.session.streams.tty:
+                self.stdin.require_end()
             self._communicating = True
             if self.stdin is not None and not self.stdin.closed:
                 self.stdin.finish(memoryview(b"" if input is None else input).cast("B"))
@@ -244,7 +268,7 @@ async def open_process(
         exchange.start()
         await exchange.until_ready()
         pipe = source if isinstance(source, InputPipe) else None
-        return Process(exchange, pipe, args=args, protocol=established.protocol, capture_limit=capture_limit)
+        return Process(exchange, pipe, established, args=args, capture_limit=capture_limit)
     except BaseException:
         await exchange.aclose()
         raise

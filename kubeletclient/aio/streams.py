@@ -9,6 +9,7 @@ from typing import Any, Final
 from kubeletclient._policy import NEVER
 from kubeletclient.aio.exchange import Exchange
 from kubeletclient.aio.pipes import InputPipe, PipeSink
+from kubeletclient.results import stdin_cannot_end
 
 __all__ = ["InputWriter", "OutputReader"]
 
@@ -225,13 +226,21 @@ class InputWriter:
         else:
             self._pipe.close()
 
+    def require_end(self) -> None:
+        """Raises StdinCannotEnd when stdin is open, and this transport cannot end it."""
+        session = self._exchange.session
+        if session.stdin_open and not session.can_close_stdin:
+            raise self._exchange.filled(stdin_cannot_end(session.version))
+
     async def close(self) -> None:
         """End stdin, behind what was written: the command sees the end of its input. Its output and exit status still
         come.
 
         With a terminal this makes containerd stop the output, too; ``Process.close`` is what ends such a session.
+        Raises StdinCannotEnd over a WebSocket before v5, and leaves stdin open.
         """
         if not self.closed:
+            self.require_end()
             self.closed = True
             self._pipe.close()
 

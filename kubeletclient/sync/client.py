@@ -6,22 +6,21 @@ import threading
 import time
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, overload
 
 from kubeletclient import errors
 from kubeletclient._containers import PodsBody, choose_container, pods_error, pods_request
-from kubeletclient._flows import ExecRequest
-from kubeletclient._plan import Plan, command_words, plan_process, plan_run, user_agent
+from kubeletclient._plan import Plan, command_words, plan_process, plan_run
 from kubeletclient._policy import CAPTURE, CAPTURE_LIMIT, PIPE, Deadline, InputTarget, OutputTarget
+from kubeletclient._settings import Settings
 from kubeletclient._trust import Trust
 from kubeletclient.credentials import Credentials
 from kubeletclient.endpoints import KUBELET_PORT, Target, exec_target, parse_endpoint, parse_target
 from kubeletclient.results import Completed
 from kubeletclient.sync.process import Process, open_process
 from spdyproto.channels.events import StreamSet
-from spdyproto.channels.subprotocols import CLIENT_OFFER, Subprotocol
+from spdyproto.channels.subprotocols import Subprotocol
 from spdyproto.limits import Deadlines, Keepalive, Limits
 from spdyproto.pem import PathOrPEM
 from spdyproto.types import Tracer
@@ -41,9 +40,14 @@ class Kubelet:
     - ``verify=False`` accepts any certificate: whoever answers can pretend to be the kubelet.
     - ``allow_unverified_token=True`` lets a bearer token go out even so, or over plain HTTP.
     - ``deadlines``, ``keepalive``, ``limits``: see ``spdyproto.limits``; ``keepalive=None`` sends no PINGs.
-    - ``protocols``: the subprotocols to offer, best first; ``method``: ``"POST"`` or ``"GET"``, which kubelets
-      authorize as
-      ``create`` and ``get`` on ``nodes/proxy``.
+    - ``transport``: ``"auto"``: SPDY/3.1, and WebSocket where the server's answer means that SPDY does not pass;
+      ``"spdy"`` or ``"ws"``: that one; ``"spdy:NAME"`` or ``"ws:NAME"``: one subprotocol, e.g.
+      ``"ws:v4.channel.k8s.io"``. Before v5 WebSocket cannot end stdin: see ``StdinCannotEnd``.
+    - ``method``: of a SPDY request, ``"POST"`` or ``"GET"``, which kubelets authorize as ``create`` and ``get`` on
+      ``nodes/proxy``; ``protocols``: the subprotocols to offer over SPDY, best first, which leaves no WebSocket to
+      fall back to.
+    - ``bearer_subprotocol=True`` hides a bearer token among the subprotocols of a WebSocket request, for proxies that
+      drop the header. Others may log it there.
     - ``tracer``: see ``spdyproto.types.Tracer``.
 
     It is safe to share between threads: every command has a connection of its own, all share one TLS context.
@@ -61,8 +65,10 @@ class Kubelet:
         deadlines: Deadlines | None = None,
         keepalive: Keepalive | None = Keepalive(),
         limits: Limits | None = None,
-        protocols: Sequence[Subprotocol] = CLIENT_OFFER,
+        transport: str = "auto",
+        protocols: Sequence[Subprotocol] | None = None,
         method: Literal["POST", "GET"] = "POST",
+        bearer_subprotocol: bool = False,
         user_agent: str | None = None,
         tracer: Tracer | None = None,
     ) -> None:
@@ -74,15 +80,17 @@ class Kubelet:
             server_name=server_name,
             allow_unverified_token=allow_unverified_token,
         )
-        self._settings = _Settings(
+        self._settings = Settings.of(
             self._trust,
-            user_agent,
-            method,
-            tuple(protocols),
-            limits or Limits(),
-            deadlines or Deadlines(),
-            keepalive,
-            tracer,
+            transport=transport,
+            method=method,
+            protocols=protocols,
+            limits=limits,
+            deadlines=deadlines,
+            keepalive=keepalive,
+            user_agent=user_agent,
+            tracer=tracer,
+            bearer_subprotocol=bearer_subprotocol,
         )
         self._lock = threading.Lock()
         self._processes: weakref.WeakSet[Process] = weakref.WeakSet()
@@ -116,7 +124,7 @@ class Kubelet:
 
     def _open(self, target: Target, plan: Plan, args: Sequence[str], deadline: Deadline, capture_limit: int) -> Process:
         self._check_open()
-        process = open_process(self._settings.request(target, plan.streams), plan, args, deadline, capture_limit)
+        process = open_process(self._settings.request(target, plan), plan, args, deadline, capture_limit)
         try:
             with self._lock:
                 self._check_open()
@@ -294,6 +302,8 @@ class Pod:
             process.received,
             process.sent,
             time.monotonic() - began,
+            process.transport,
+            process.attempts,
         )
         if check:
             done.check_returncode()
@@ -352,7 +362,9 @@ def connect_exec(
     deadlines: Deadlines | None = None,
     keepalive: Keepalive | None = Keepalive(),
     limits: Limits | None = None,
-    protocols: Sequence[Subprotocol] = CLIENT_OFFER,
+    transport: str = "auto",
+    protocols: Sequence[Subprotocol] | None = None,
+    bearer_subprotocol: bool = False,
     capture_limit: int = CAPTURE_LIMIT,
     user_agent: str | None = None,
     tracer: Tracer | None = None,
@@ -361,7 +373,8 @@ def connect_exec(
 
     ``https`` or plain ``http``. ``streams`` must be what the URL asks for, or the server waits for streams that do
     not come; None follows ``stdin``, ``stdout`` and ``stderr``. A stream in ``streams`` is a PIPE unless its
-    parameter says otherwise. The URL is sent as it is. Everything else as for ``Kubelet`` and ``Pod.popen``.
+    parameter says otherwise. The URL is sent as it is, and only once, for a one-time URL serves one request:
+    ``transport="auto"`` is SPDY here. Everything else as for ``Kubelet`` and ``Pod.popen``.
     """
     if streams is not None:
         stdin = PIPE if streams.stdin and stdin is None else stdin
@@ -376,40 +389,18 @@ def connect_exec(
     plan = plan_process(
         stdin=stdin, stdout=stdout, stderr=stderr, tty=False, capture_limit=capture_limit, streams=streams
     )
-    settings = _Settings(
-        trust, user_agent, method, tuple(protocols), limits or Limits(), deadlines or Deadlines(), keepalive, tracer
+    settings = Settings.of(
+        trust,
+        transport=transport,
+        method=method,
+        protocols=protocols,
+        limits=limits,
+        deadlines=deadlines,
+        keepalive=keepalive,
+        user_agent=user_agent,
+        tracer=tracer,
+        bearer_subprotocol=bearer_subprotocol,
+        once=True,
     )
     target = parse_target(url)
-    return open_process(settings.request(target, plan.streams), plan, (target.shown,), deadline, capture_limit)
-
-
-@dataclass(frozen=True, slots=True)
-class _Settings:
-    """What all requests of one client have in common."""
-
-    trust: Trust
-    user_agent: str | None
-    method: str
-    protocols: tuple[Subprotocol, ...]
-    limits: Limits
-    deadlines: Deadlines
-    keepalive: Keepalive | None
-    tracer: Tracer | None
-
-    @property
-    def agent(self) -> str:
-        return self.user_agent or user_agent()
-
-    def request(self, target: Target, streams: StreamSet) -> ExecRequest:
-        return ExecRequest(
-            target,
-            self.trust,
-            streams,
-            self.agent,
-            self.method,
-            self.protocols,
-            self.limits,
-            self.deadlines,
-            self.keepalive,
-            self.tracer,
-        )
+    return open_process(settings.request(target, plan), plan, (target.shown,), deadline, capture_limit)

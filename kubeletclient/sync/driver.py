@@ -22,6 +22,7 @@ from kubeletclient._flows import (
     Address,
     Command,
     Connect,
+    Disconnect,
     Established,
     Flow,
     Load,
@@ -104,6 +105,9 @@ class Transport:
         """Do what a flow asks for. Raises OSError, which includes TimeoutError and ssl.SSLError."""
         if isinstance(command, Load):
             return command.function()
+        if isinstance(command, Disconnect):
+            self._start_over()
+            return None
         step = Deadline.after(command.timeout).sooner(deadline)
         if isinstance(command, Resolve):
             return _resolve(command, step)
@@ -116,6 +120,11 @@ class Transport:
         else:
             self._send_all(command.data, step)
         return None
+
+    def _start_over(self) -> None:
+        self.close()
+        self.tls = self.broken = None
+        self._unsent, self._left, self.eof = [], b"", False
 
     def _connect(self, address: Address, step: Deadline) -> None:
         family, kind, protocol, _, where = address

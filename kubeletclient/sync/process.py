@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from kubeletclient import errors
-from kubeletclient._flows import ExecRequest, exec_flow
+from kubeletclient._flows import Established, ExecRequest, exec_flow
+from kubeletclient._ladder import Attempt
 from kubeletclient._plan import Plan
 from kubeletclient._policy import CAPTURE_LIMIT, BytesSource, Deadline, Sink
 from kubeletclient.results import Context
@@ -37,9 +38,9 @@ class Process:
     client leaves.
     """
 
-    def __init__(self, pump: Pump, *, args: Sequence[str], protocol: str, capture_limit: int) -> None:
+    def __init__(self, pump: Pump, established: Established, *, args: Sequence[str], capture_limit: int) -> None:
         self.args = args
-        self.protocol = protocol
+        self._established = established
         self._pump = pump
         self._capture_limit = capture_limit
         self._communicating = False
@@ -78,6 +79,21 @@ class Process:
         """How the server was reached."""
         return self._pump.context.route
 
+    @property
+    def transport(self) -> str:
+        """What carries the session: ``"spdy"`` or ``"ws"``."""
+        return self._established.transport
+
+    @property
+    def protocol(self) -> str:
+        """The subprotocol that was negotiated."""
+        return self._established.protocol
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """Which transports were tried, and why each was left; the last is the one in use."""
+        return self._established.attempts
+
     def poll(self) -> int | None:
         """The exit code if it is known by now, else None; takes in what has come, and never waits.
 
@@ -114,6 +130,8 @@ class Process:
         pump = self._pump
         with pump.lock:
             if not self._communicating:
+                if self.stdin is not None and not pump.session.streams.tty:
+                    self.stdin.require_end()
                 self._communicating = True
                 if self.stdin is not None and not self.stdin.closed:
                     pump.source = BytesSource(b"" if input is None else input)
@@ -201,7 +219,7 @@ def open_process(
         if not session.ready:
             raise ending(pump)
         pump.release()
-        return Process(pump, args=args, protocol=established.protocol, capture_limit=capture_limit)
+        return Process(pump, established, args=args, capture_limit=capture_limit)
     except BaseException:
         pump.close()
         raise

@@ -173,7 +173,7 @@ class Pump:
         if self.deadline.passed():
             self.give_up(self.deadline.error(self._waiting_for(what)))
         elif deadline.passed():
-            raise self._filled(deadline.error(self._waiting_for(what)))
+            raise self.filled(deadline.error(self._waiting_for(what)))
 
     def _waiting_for(self, what: str) -> str:
         full = self.outputs.full_names()
@@ -298,7 +298,7 @@ class Pump:
     def _conclude(self, outcome: Exited | Lost) -> None:
         failure = failure_of(outcome, self.session.ledger())
         if failure is not None:
-            self.failure = self._filled(failure)
+            self.failure = self.filled(failure)
         self._finish(polite=True)
 
     def _keep_time(self) -> bool:
@@ -447,9 +447,9 @@ class Pump:
 
     def _require_stdin(self) -> None:
         if self.closed:
-            raise self._filled(errors.ProcessClosed("the process was closed", hint="write before close()"))
+            raise self.filled(errors.ProcessClosed("the process was closed", hint="write before close()"))
         if self.over or not self.session.stdin_open:
-            raise self._filled(
+            raise self.filled(
                 errors.StdinClosed(
                     "stdin is closed: the command ended, or does not read it any more",
                     hint="wait() tells how it ended; its output is still to be read",
@@ -460,7 +460,7 @@ class Pump:
 
     def give_up(self, error: errors.ClientError) -> None:
         """End the session because of ``error``, and raise it, completed; with the lock held."""
-        self.failure = self._filled(error)
+        self.failure = self.filled(error)
         self._finish(polite=True)
         raise self.failure
 
@@ -469,7 +469,7 @@ class Pump:
         if self.over:
             return
         if isinstance(cause, errors.ClientError):
-            self.failure = self._filled(cause)
+            self.failure = self.filled(cause)
         else:
             lost = errors.ConnectionLost(
                 f"the session was given up because handling its data was interrupted by {type(cause).__name__}",
@@ -477,7 +477,7 @@ class Pump:
                 owed=("the exit status",),
             )
             lost.__cause__ = cause
-            self.failure = self._filled(lost)
+            self.failure = self.filled(lost)
         self._finish(polite=False)
 
     def close(self) -> None:
@@ -518,7 +518,8 @@ class Pump:
 
     # -- telling -----------------------------------------------------------------------------------------------------
 
-    def _filled(self, error: errors.ClientError) -> errors.ClientError:
+    def filled(self, error: errors.ClientError) -> errors.ClientError:
+        """``error``, completed with how far this session had come."""
         return self.context.fill(
             error,
             received=self.session.received,

@@ -9,6 +9,7 @@ from typing import Any
 
 from kubeletclient import errors
 from kubeletclient._policy import NEVER
+from kubeletclient.results import stdin_cannot_end
 from kubeletclient.sync.pipes import PipeSink
 from kubeletclient.sync.pump import Pump
 from spdyproto.types import Buffer
@@ -218,15 +219,23 @@ class InputWriter(io.RawIOBase):
         self._pump.write_stdin(view, NEVER)
         return len(view)
 
+    def require_end(self) -> None:
+        """Raises StdinCannotEnd when stdin is open, and this transport cannot end it."""
+        session = self._pump.session
+        if session.stdin_open and not session.can_close_stdin:
+            raise self._pump.filled(stdin_cannot_end(session.version))
+
     def close(self) -> None:
         """End stdin: the command sees the end of its input. Its output and exit status still come.
 
         With a terminal this makes containerd stop the output, too; ``Process.close`` is what ends such a session.
+        Raises StdinCannotEnd over a WebSocket before v5, and leaves stdin open.
         """
         if self.closed:
             return
-        super().close()
         with self._pump.lock:
+            self.require_end()
+            super().close()
             if self._pump.session.stdin_open and not self._pump.over:
                 self._pump.session.close_stdin()
                 self._pump.push(NEVER, "the end of stdin to be sent")

@@ -12,7 +12,7 @@ from spdyproto.channels.events import Exited, Lost, StreamKind, StreamSet
 from spdyproto.channels.status import ExitStatus
 from spdyproto.errors import PeerClosed, PeerTimeout
 
-REST: tuple[Any, ...] = ("kubelet", "v4.channel.k8s.io", {"stdout": 1}, {}, 0.5)
+REST: tuple[Any, ...] = ("kubelet", "v4.channel.k8s.io", {"stdout": 1}, {}, 0.5, "spdy", ())
 
 
 @pytest.mark.parametrize("code", [0, 1, 137, 255])
