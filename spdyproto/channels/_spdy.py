@@ -169,6 +169,7 @@ class SpdyClientCarrier(SpdyCarrier):
             waiting = bool(self._unanswered)
             self._unanswered.discard(event.stream_id)
             if waiting and not self._unanswered:
+                self._engine.rest_headers()
                 heard.heard_ready()
             if event.fin:
                 self._end_of(self._kinds[event.stream_id], heard)
@@ -279,6 +280,7 @@ class SpdyServerCarrier(SpdyCarrier):
         self._replies += 1
         if self._replies == self._expected:
             self._engine.end_of_headers()
+            self._engine.rest_headers()
             heard.heard_ready()
         if event.fin and kind is StreamKind.STDIN:
             heard.heard_end(kind)

@@ -274,9 +274,13 @@ class SendingHalf:
     def end_of_headers(self) -> None:
         """Nothing with a header block will be sent any more: no new stream, no SYN_REPLY, no HEADERS.
 
-        Frees the compressor, which is most of what an idle connection holds. Later blocks are a ``LocalProtocolError``.
+        Frees the compressor, 27 KiB of what an idle connection holds. Later blocks are a ``LocalProtocolError``.
         """
         self._codec.end_sending()
+
+    def rest_headers(self) -> None:
+        """No header block of the peer is expected for a while: frees the decompressor's 39 KiB until one comes."""
+        self._codec.rest_receiving()
 
     def data_to_send(self) -> list[Buffer]:
         """All segments that may leave now, in order and unjoined; the caller owns them."""

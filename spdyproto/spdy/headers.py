@@ -123,15 +123,28 @@ class HeaderCompressor:
         return self._zlib.compress(block) + self._zlib.flush(zlib.Z_SYNC_FLUSH)
 
 
+_HISTORY = 1024
+"""Compressed bytes remembered so that a decompressor at rest can be made again. The replies of an exec are 70 bytes."""
+
+
 class HeaderDecompressor:
-    """The receiving half. ``inflate`` raises ``HeaderBlockError`` or ``LimitExceeded``; after either it is unusable."""
+    """The receiving half. ``inflate`` raises ``HeaderBlockError`` or ``LimitExceeded``; after either it is unusable.
+
+    zlib keeps a window of 32 KiB, the most that an idle connection holds. So it can be put to ``rest``: only the blocks
+    so far are kept then, and the state is made again from them if another one comes.
+    """
 
     def __init__(self, limits: Limits) -> None:
         self._limit = limits.header_block
-        self._zlib = zlib.decompressobj(zlib.MAX_WBITS, zdict=DICTIONARY)
+        self._zlib: zlib._Decompress | None = None
+        self._history: bytes | None = b""
+        """Every block so far; None once they are too many to be kept."""
 
     def inflate(self, block: Buffer) -> bytes:
         """The plain block of one frame; feeds the shared state."""
+        if self._zlib is None:
+            self._zlib = zlib.decompressobj(zlib.MAX_WBITS, zdict=DICTIONARY)
+            self._zlib.decompress(self._history or b"")
         try:
             plain = self._zlib.decompress(block, self._limit + 1)
         except zlib.error as error:
@@ -140,7 +153,15 @@ class HeaderDecompressor:
             raise LimitExceeded(f"header block inflates to more than {self._limit} bytes")
         if self._zlib.eof:
             raise HeaderBlockError("header block ends the shared zlib stream, which must never end")
+        if self._history is not None:
+            fits = len(self._history) + len(block) <= _HISTORY
+            self._history = self._history + bytes(block) if fits else None
         return plain
+
+    def rest(self) -> None:
+        """No block is expected for a while. Does nothing once there were too many to begin again."""
+        if self._history is not None:
+            self._zlib = None
 
 
 class HeaderCodec:
@@ -165,8 +186,12 @@ class HeaderCodec:
         return self._compressor.compress(plain)
 
     def end_sending(self) -> None:
-        """Frees the compressor: three quarters of what an idle connection holds."""
+        """Frees the compressor for good."""
         self._compressor = None
+
+    def rest_receiving(self) -> None:
+        """Frees the decompressor until another block comes."""
+        self._decompressor.rest()
 
     def decode(self, block: Buffer, *, reply: bool) -> list[tuple[str, str]]:
         """The pairs of a block as it came. Raises ``HeaderBlockError`` or ``LimitExceeded``."""

@@ -241,3 +241,16 @@ def test_a_reply_may_have_what_a_request_may_not() -> None:
     assert codec.encode([("host", "h")], reply=True)
     with pytest.raises(LocalProtocolError, match="'host' must not be sent"):
         codec.encode([("host", "h")], reply=False)
+
+
+@pytest.mark.parametrize("blocks", [1, 5, 400])
+def test_a_decompressor_at_rest_reads_the_next_block_as_if_it_had_not_rested(blocks: int) -> None:
+    # The encoder is zlib itself, as a peer would use it: one stream for the whole connection.
+    peer = zlib.compressobj(9, zlib.DEFLATED, 15, 9, 0, DICTIONARY)
+    decompressor = HeaderDecompressor(Limits())
+    for number in range(blocks):
+        plain = b"block %d" % number * 3
+        assert decompressor.inflate(peer.compress(plain) + peer.flush(zlib.Z_SYNC_FLUSH)) == plain
+        decompressor.rest()
+    with pytest.raises(HeaderBlockError):
+        decompressor.inflate(b"\xff\xff\xff")
