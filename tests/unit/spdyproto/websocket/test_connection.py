@@ -265,6 +265,14 @@ class TestFraming:
         assert huge.feed(huge.frame(BINARY, b"ab", length=1 << 62)) == [chunk(b"ab", last=False)]
         assert huge.engine.within_frame
 
+    def test_a_length_that_looks_like_the_start_of_a_message(self, link: Link) -> None:
+        """A read may begin within a header, with any byte."""
+        wire = link.frame(BINARY, bytes(0x0182)) + link.frame(BINARY, bytes(0x8282))
+        for cut in (1, 2, 3):
+            fresh = Link(link.role)
+            seen = fresh.feed(wire[:cut]) + fresh.feed(wire[cut:])
+            assert wsframes.messages(seen) == [(BINARY, bytes(0x0182)), (BINARY, bytes(0x8282))]
+
     def test_reading_nothing_changes_nothing(self, link: Link) -> None:
         assert link.feed(b"") == []
         assert link.feed(link.frame(BINARY, b"abc")[:-1], b"")[0][0] == "MessageChunk"
@@ -414,6 +422,11 @@ class TestText:
         """Not at the end of a message that may never end."""
         wire = link.frame(TEXT, b"\xff" + b"a" * 100)
         failed(link.feed(wire[: len(wire) - 100]), EncodingError, "not UTF-8")
+
+    def test_what_was_good_in_that_piece_is_delivered(self, link: Link) -> None:
+        events = link.feed(link.frame(TEXT, b"\xe2\x82", fin=False), link.frame(CONT, b"\xacgood\xffbad"))
+        assert events[1] == chunk(b"\xacgood", TEXT, first=False, last=False)
+        failed(events, EncodingError, "not UTF-8")
 
     def test_one_message_does_not_disturb_the_next(self, link: Link) -> None:
         assert wsframes.messages(link.feed(link.frame(TEXT, "é".encode()), link.frame(TEXT, "ü".encode()))) == [
@@ -752,7 +765,9 @@ class TestLimits:
         events = small.feed(*flood)
         assert [event[0] for event in events[:-1]] == ["PingReceived"] * 10
         failed(events, LimitExceeded, "more than 10 pings without reading the pongs")
-        assert [opcode for opcode, _ in small.sent()] == [PONG] * 10 + [CLOSE]
+        sent = small.sent()
+        assert [opcode for opcode, _ in sent] == [PONG] * 10 + [CLOSE]
+        assert sent[-1] == (CLOSE, b"\x03\xf0")
 
     def test_pings_that_are_answered_in_time_are_no_flood(self, link: Link) -> None:
         small = Link(link.role, limits=Limits(queued_chores=10))
