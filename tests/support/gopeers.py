@@ -499,10 +499,10 @@ def run_go_client(
 ) -> GoReport:
     """Run `command` through client-go at `base`, a kubelet or, with `apiserver`, a kube-apiserver; report what it saw.
 
-    `stdin` is the bytes to send, or ``none``, ``hold`` (open, silent, never ended), ``zero:N``, ``random:N:SEED`` or a
-    file's name. `stdout` and `stderr` are ``capture`` (one session only), ``hash``, ``discard`` (only counted) or
-    ``none`` (no such stream). `repeat` sessions run, `parallel` of them at once, each on a connection of its own.
-    `timeout` bounds each session in the client; a client that then does not end raises subprocess.TimeoutExpired.
+    `stdin` is the bytes to send, or ``none``, ``hold`` (open, silent, never ended), ``hold:TEXT`` (sent, never ended),
+    ``zero:N``, ``random:N:SEED`` or a file's name. `stdout` and `stderr` are ``capture`` (one session only), ``hash``,
+    ``discard`` (only counted) or ``none`` (no such stream). `repeat` sessions run, `parallel` at once, each on its own
+    connection. `timeout` bounds each in the client; a client that does not end raises subprocess.TimeoutExpired.
 
     `attach` attaches instead of running a command. `until` is a text: the session is left once stdout has carried it.
     `transport` ``fallback`` is kubectl's: WebSocket v5, then SPDY. `protocols`, such as ``v4,v1``, is what is offered

@@ -33,7 +33,7 @@ var (
 	insecure   = flag.Bool("insecure", false, "do not verify the serving certificate")
 	serverName = flag.String("server-name", "", "name to verify in the serving certificate, instead of the URL's host")
 	protocols  = flag.String("protocols", "", "protocols to offer, best first: v1 to v5 or full names; empty: v5 to v1 over SPDY, v5 over WebSocket")
-	stdin      = flag.String("stdin", "none", "none, - (own stdin), hold (opened, never sent on or ended), zero:N, random:N:SEED or a file")
+	stdin      = flag.String("stdin", "none", "none, - (own stdin), hold or hold:TEXT (nothing or TEXT is sent, and it is never ended), zero:N, random:N:SEED or a file")
 	stdout     = flag.String("stdout", "hash", "none, discard (only counted), hash, - (own stdout) or a file")
 	stderr     = flag.String("stderr", "hash", "as -stdout")
 	tty        = flag.Bool("tty", false, "ask for a terminal")

@@ -7,6 +7,7 @@ import (
 	"hash"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -29,12 +30,16 @@ type input struct {
 
 func openInput(spec string) (*input, error) {
 	in := &input{close: func() error { return nil }, done: make(chan struct{})}
-	switch spec {
-	case "none":
-	case "-":
+	text, held := strings.CutPrefix(spec, "hold:")
+	switch {
+	case spec == "none":
+	case spec == "-":
 		in.source = os.Stdin
-	case "hold":
-		in.source = holdReader{in.done}
+	case spec == "hold" || held:
+		if !held {
+			text = ""
+		}
+		in.source = io.MultiReader(strings.NewReader(text), holdReader{in.done})
 	default:
 		generated, ok, err := source.Parse(spec)
 		if err != nil {
