@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from fakekubelet.behaviours import DEMO_TREE, FileTree, scripted
 from fakekubelet.callables import Behaviour, run_callable
+from fakekubelet.mains import MAX_BACKLOG, MainProcess, main_request
 from fakekubelet.processes import ProcessHost
 from fakekubelet.runtimes import Command, Runtime
+from spdyproto.channels.events import StreamSet
 
 DEFAULT_IMAGE = "registry.invalid/kubewire/scripted:latest"
 
@@ -31,6 +34,11 @@ class Container:
     ``processes=True`` runs real processes of the host instead. They get a working folder of their own, removed when the
     server closes, and nothing of the server's environment: ``path`` and ``environment`` are all they have. The server
     refuses such a container unless it was made with ``allow_processes=True``.
+
+    ``main`` is the process that starts with the pod and that attach reaches: a command line for what answers an exec
+    too, or a behaviour of its own; None is a process that does nothing for ever. It has stdin if ``stdin``, which ends
+    with the first attacher that sends some if ``stdin_once``, and a terminal if ``tty``. ``backlog`` is how many bytes
+    of its output a new attacher gets to begin with: none in a real container. See ``fakekubelet.mains``.
     """
 
     name: str
@@ -40,12 +48,25 @@ class Container:
     path: str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     environment: Mapping[str, str] = field(default_factory=dict)
     image: str = DEFAULT_IMAGE
+    main: Sequence[str] | Behaviour | type[Command] | None = None
+    stdin: bool = False
+    stdin_once: bool = False
+    tty: bool = False
+    backlog: int = 0
 
     def __post_init__(self) -> None:
         if not self.name or "/" in self.name:
             raise ValueError(f"a container needs a name without '/', not {self.name!r}")
         if self.processes and self.behaviour is not None:
             raise ValueError(f"container {self.name!r}: either processes=True or a behaviour, not both")
+        if isinstance(self.main, str) or (isinstance(self.main, Sequence) and not self.main):
+            raise ValueError(f"container {self.name!r}: main is a list of arguments, not {self.main!r}")
+        if self.stdin_once and not self.stdin:
+            raise ValueError(f"container {self.name!r}: stdin_once needs stdin")
+        if not 0 <= self.backlog <= MAX_BACKLOG:
+            raise ValueError(f"container {self.name!r}: a backlog of 0 to {MAX_BACKLOG} bytes, not {self.backlog}")
+        if isinstance(self.main, Sequence):
+            object.__setattr__(self, "main", tuple(self.main))
 
     def runtime(self, host: ProcessHost | None) -> Runtime:
         """What launches a command in this container. ``host`` is needed for processes only.
@@ -61,9 +82,34 @@ class Container:
             return host.runtime(self.path, self.environment)
         if self.behaviour is None:
             return scripted(self.files)
-        if isinstance(self.behaviour, type):
-            return self.behaviour
-        return run_callable(self.behaviour)
+        return _runtime_of(self.behaviour)
+
+    def main_process(self, namespace: str, pod: str, runtime: Runtime) -> MainProcess:
+        """The main process, not started yet. ``runtime`` is that of the container."""
+        main = self.main
+        argv: tuple[str, ...] = ()
+        if main is None:
+            runtime = Command
+        elif isinstance(main, Sequence):
+            argv = tuple(main)
+        else:
+            runtime = _runtime_of(main)
+        streams = StreamSet(stdin=self.stdin, stdout=True, stderr=not self.tty, tty=self.tty)
+        request = main_request(namespace, pod, self.name, argv, streams)
+        return MainProcess(request, runtime, stdin_once=self.stdin_once, backlog=self.backlog)
+
+    def document(self) -> dict[str, Any]:
+        """The container in the pod's specification."""
+        spec: dict[str, Any] = {"name": self.name, "image": self.image}
+        if isinstance(self.main, Sequence):
+            spec["command"] = list(self.main)
+        spec |= {"resources": {}, "imagePullPolicy": "IfNotPresent"}
+        flags = {"stdin": self.stdin, "stdinOnce": self.stdin_once, "tty": self.tty}
+        return spec | {name: True for name, value in flags.items() if value}
+
+
+def _runtime_of(behaviour: Behaviour | type[Command]) -> Runtime:
+    return behaviour if isinstance(behaviour, type) else run_callable(behaviour)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +158,7 @@ class Pod:
         return {
             "metadata": metadata,
             "spec": {
-                "containers": [
-                    {"name": each.name, "image": each.image, "resources": {}, "imagePullPolicy": "IfNotPresent"}
-                    for each in self.containers
-                ],
+                "containers": [each.document() for each in self.containers],
                 "restartPolicy": "Always",
                 "nodeName": node,
             },
@@ -149,26 +192,41 @@ class Pod:
 
 
 class PodTable:
-    """The pods of a node by ``NAMESPACE/NAME``; may be changed while the server runs, from any thread."""
+    """The pods of a node by ``NAMESPACE/NAME``; may be changed while the server runs, from any thread.
 
-    def __init__(self, pods: Iterable[Pod], runtime_of: Callable[[Container], Runtime]) -> None:
+    ``host`` runs processes, if that is allowed. Main processes start when ``start`` is called, those of later pods when
+    they are added; a pod that is taken away ends its own.
+    """
+
+    def __init__(self, pods: Iterable[Pod], host: ProcessHost | None = None) -> None:
         self._lock = threading.Lock()
-        self._runtime_of = runtime_of
+        self._host = host
         self._pods: dict[str, Pod] = {}
         self._runtimes: dict[tuple[str, str], Runtime] = {}
+        self._mains: dict[tuple[str, str], MainProcess] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ending: set[asyncio.Task[None]] = set()
         for pod in pods:
             self.add(pod)
 
     def add(self, pod: Pod) -> None:
         """Declare a pod, in place of one with the same name. Raises PermissionError as ``Container.runtime`` does."""
-        runtimes = {(pod.name, container.name): self._runtime_of(container) for container in pod.containers}
+        runtimes = {(pod.name, each.name): each.runtime(self._host) for each in pod.containers}
+        mains = {
+            (pod.name, each.name): each.main_process(pod.namespace, pod.short_name, runtimes[pod.name, each.name])
+            for each in pod.containers
+        }
         with self._lock:
             self._forget(pod.name)
             self._pods[pod.name] = pod
             self._runtimes.update(runtimes)
+            self._mains.update(mains)
+            for main in mains.values():
+                self._on_loop(main, True)
 
     def remove(self, name: str) -> None:
-        """Take a pod away; commands that run in it go on. Raises KeyError if there is none."""
+        """Take a pod away: its main processes end, and with them who is attached; other commands in it go on. Raises
+        KeyError if there is none."""
         with self._lock:
             del self._pods[name]
             self._forget(name)
@@ -177,6 +235,46 @@ class PodTable:
         self._pods.pop(name, None)
         for key in [key for key in self._runtimes if key[0] == name]:
             del self._runtimes[key]
+            self._on_loop(self._mains.pop(key), False)
+
+    def _on_loop(self, main: MainProcess, start: bool) -> None:
+        if self._loop is None:
+            return
+        try:
+            if start:
+                self._loop.call_soon_threadsafe(main.start, self._loop)
+            else:
+                self._loop.call_soon_threadsafe(self._end, main)
+        except RuntimeError:
+            pass  # the server has ended, and everything with it
+
+    def _end(self, main: MainProcess) -> None:
+        task = asyncio.get_running_loop().create_task(main.close())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Called by the server on its loop: start the main processes of all pods."""
+        with self._lock:
+            self._loop = loop
+            mains = list(self._mains.values())
+        for main in mains:
+            main.start(loop)
+
+    async def close(self, timeout: float) -> None:
+        """Called by the server on its loop: end them all, and wait for it."""
+        with self._lock:
+            mains = list(self._mains.values())
+        for main in mains:
+            self._end(main)
+        if self._ending:
+            _, late = await asyncio.wait(set(self._ending), timeout=timeout)
+            for task in late:
+                task.cancel()
+
+    def main(self, pod: str, container: str) -> MainProcess | None:
+        """The main process of a container, or None if there is no such container."""
+        return self._mains.get((pod, container))
 
     def get(self, name: str) -> Pod | None:
         """The pod ``NAMESPACE/NAME``, or None."""

@@ -6,9 +6,9 @@ The order of one request (``k/k: pkg/kubelet/server/server.go``):
 authentication.
 2. Authentication (401), then authorization (403).
 3. go-restful: within a prefix, an unknown shape is 404, a known one with a wrong method 405.
-4. The handler. For exec: options (400), pod (404), container (500), then the proxy to the runtime: not an upgrade
-(500),
-   then WebSocket or SPDY: subprotocol and upgrade headers (400, 403 or 405 in the words of the runtime), 101.
+4. The handler. For exec and attach: options (400), pod (404), container (500), then the proxy to the runtime: not an
+   upgrade (500); then WebSocket or SPDY: subprotocol and upgrade headers (400, 403 or 405 in the words of the runtime),
+   101.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import html
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from urllib.parse import quote
 
 from fakekubelet.auth import (
@@ -27,7 +28,8 @@ from fakekubelet.auth import (
     request_attributes,
 )
 from fakekubelet.http import TEXT, RawAnswer, Request, Response, clean_path, go_error, plain
-from fakekubelet.pods import PodTable
+from fakekubelet.mains import Attachment
+from fakekubelet.pods import Pod, PodTable
 from fakekubelet.runtimes import ExecRequest, Runtime
 from fakekubelet.websockets import dialect
 from spdyproto.channels.events import StreamSet
@@ -97,6 +99,8 @@ class Router:
             Route(("GET",), ("pods",), self._pods),
             Route(both, ("exec", "{namespace}", "{pod}", "{container}"), self._exec),
             Route(both, ("exec", "{namespace}", "{pod}", "{uid}", "{container}"), self._exec),
+            Route(both, ("attach", "{namespace}", "{pod}", "{container}"), self._attach),
+            Route(both, ("attach", "{namespace}", "{pod}", "{uid}", "{container}"), self._attach),
         ]
         self._prefixes = {route.shape[0] for route in self._routes}
 
@@ -143,6 +147,12 @@ class Router:
         return Response(200, body, [("Content-Type", "application/json")])
 
     def _exec(self, request: Request, user: User, names: dict[str, str]) -> Answer:
+        return self._stream(request, user, names, attach=False)
+
+    def _attach(self, request: Request, user: User, names: dict[str, str]) -> Answer:
+        return self._stream(request, user, names, attach=True)
+
+    def _stream(self, request: Request, user: User, names: dict[str, str], *, attach: bool) -> Answer:
         tty, stdin, stdout, stderr = (request.first(key) == "1" for key in ("tty", "input", "output", "error"))
         stderr = stderr and not tty  # dropped without a word
         if not (stdin or stdout or stderr):
@@ -150,23 +160,34 @@ class Router:
         pod = self._node.pods.get(f"{names['namespace']}/{names['pod']}")
         if pod is None:
             return plain(404, "pod does not exist")
-        # A uid is not compared: the kubelet finds the pod by its full name (kubelet_pods.go findContainer).
-        container = names["container"]
-        runtime = self._node.pods.runtime(pod.name, container)
-        if runtime is None:
-            return plain(500, f"container not found ({json.dumps(container, ensure_ascii=False)})")
+        name = names["container"]
+        container, main = pod.container(name), self._node.pods.main(pod.name, name)
+        runtime = self._node.pods.runtime(pod.name, name)
+        if container is None or main is None or runtime is None:
+            missing = f"container {name} not found in pod {_full_name(pod)}"
+            return plain(500, missing if attach else f"container not found ({json.dumps(name, ensure_ascii=False)})")
+        if attach:
+            # The container's word, not the client's: a terminal is there from the start or never.
+            tty = container.tty
+            if names.get("uid", pod.uid) != pod.uid:  # exec does not compare: it finds the pod by its full name
+                return plain(500, f"pod {_full_name(pod)} not found")
+        if main.over:
+            return plain(500, _rpc_error("Unknown", "container is in CONTAINER_EXITED state"))
+        if tty and stderr:
+            return plain(500, _rpc_error("InvalidArgument", "tty and stderr cannot both be true"))
         if not request.wants_upgrade:
             return go_error(500, "Upgrade request required")
         wanted = ExecRequest(
             namespace=pod.namespace,
             pod=pod.short_name,
-            container=container,
-            argv=tuple(request.query.get("command", ())),
+            container=name,
+            argv=() if attach else tuple(request.query.get("command", ())),
             streams=StreamSet(stdin=stdin, stdout=stdout, stderr=stderr, tty=tty),
             protocol=Subprotocol.V4,
             user=user,
+            attach=attach,
         )
-        return self._upgrade(request, wanted, runtime)
+        return self._upgrade(request, wanted, partial(Attachment, main=main) if attach else runtime)
 
     def _upgrade(self, request: Request, wanted: ExecRequest, runtime: Runtime) -> Answer:
         """The runtime's streaming server: what asks for a WebSocket gets one, everything else is taken for SPDY."""
@@ -200,6 +221,16 @@ def _healthz(request: Request) -> Response:
             lines.append(f"warn: some health checks cannot be excluded: no matches for {names}")
         text = "\n".join([*lines, "healthz check passed", ""])
     return Response(200, text.encode(), [("Content-Type", TEXT), ("X-Content-Type-Options", "nosniff")])
+
+
+def _full_name(pod: Pod) -> str:
+    """As the kubelet names a pod among its own."""
+    return f"{pod.short_name}_{pod.namespace}"
+
+
+def _rpc_error(code: str, text: str) -> str:
+    """What the runtime says to the kubelet, in the words of gRPC."""
+    return f"rpc error: code = {code} desc = {text}"
 
 
 def _ok(request: Request) -> Response:

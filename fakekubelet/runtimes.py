@@ -31,7 +31,7 @@ STDIN_HIGH_WATER = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ExecRequest:
-    """One accepted exec: who asked for what, where."""
+    """One accepted exec or attach: who asked for what, where. An attach has no ``argv``."""
 
     namespace: str
     pod: str
@@ -41,6 +41,7 @@ class ExecRequest:
     protocol: Subprotocol
     user: User
     transport: Transport = Transport.SPDY
+    attach: bool = False
 
     @property
     def has_resize(self) -> bool:
@@ -48,7 +49,8 @@ class ExecRequest:
         return self.streams.tty and (self.transport is not Transport.SPDY or self.protocol.has_resize)
 
     def __str__(self) -> str:
-        return f"{self.namespace}/{self.pod}/{self.container}: {shlex.join(self.argv)}"
+        what = "attach" if self.attach else shlex.join(self.argv)
+        return f"{self.namespace}/{self.pod}/{self.container}: {what}"
 
 
 class Outlet(Protocol):
@@ -133,7 +135,7 @@ def exited(argv: tuple[str, ...], code: int) -> ExitStatus:
 
 
 class Execution:
-    """The record of one exec, readable from any thread."""
+    """The record of one exec, attach or main process, readable from any thread."""
 
     def __init__(self, request: ExecRequest) -> None:
         self.request = request

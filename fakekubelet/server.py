@@ -24,10 +24,10 @@ from typing import Any
 from fakekubelet.auth import Authenticator, Authorizer, User, always_allow
 from fakekubelet.connection import SCRATCH, Connection, Timeouts, make_factory
 from fakekubelet.pki import CertificateAuthority, IssuedCertificate
-from fakekubelet.pods import Container, Pod, PodTable
+from fakekubelet.pods import Pod, PodTable
 from fakekubelet.processes import ProcessHost
 from fakekubelet.routes import Node, Router
-from fakekubelet.runtimes import Execution, Runtime
+from fakekubelet.runtimes import Execution
 from fakekubelet.servertls import ServerTLS
 from fakekubelet.sessions import ExecSession
 from fakekubelet.websockets import CRI_WEBSOCKET, checked_names
@@ -89,7 +89,7 @@ class FakeKubelet:
         self.authority = ca or CertificateAuthority.create()
         """The authority that the server's certificate and all client certificates come from."""
         self._processes = ProcessHost() if allow_processes else None
-        self.pods = PodTable(_DEFAULT_PODS if pods is None else pods, self._runtime_of)
+        self.pods = PodTable(_DEFAULT_PODS if pods is None else pods, self._processes)
         """The declared pods; add and remove them while the server runs."""
         chosen = tuple(Subprotocol(protocol) for protocol in protocols)
         over_websocket = checked_names(websocket_protocols)
@@ -111,9 +111,6 @@ class FakeKubelet:
         self._thread: threading.Thread | None = None
         self._closed = False
         self._fault: BaseException | None = None
-
-    def _runtime_of(self, container: Container) -> Runtime:
-        return container.runtime(self._processes)
 
     # -- what a client needs -----------------------------------------------------------------------------------------
 
@@ -141,8 +138,16 @@ class FakeKubelet:
 
     @property
     def executions(self) -> list[Execution]:
-        """The execs that got as far as a session, oldest first (the last thousand); running ones among them."""
+        """The execs and attaches that got as far as a session, oldest first (the last thousand); running ones among
+        them."""
         return list(self._executions)
+
+    def main_process(self, pod: str, container: str = "main") -> Execution:
+        """The record of a container's main process; ``pod`` is ``NAMESPACE/NAME``. Raises KeyError if there is none."""
+        main = self.pods.main(pod, container)
+        if main is None:
+            raise KeyError(f"{pod}/{container}")
+        return main.execution
 
     # -- starting and closing ----------------------------------------------------------------------------------------
 
@@ -249,12 +254,14 @@ class FakeKubelet:
         server = await loop.create_server(make_factory(listening), self._host, self._port, backlog=BACKLOG)
         try:
             self._port = server.sockets[0].getsockname()[1]
+            self.pods.start(loop)
             ready.set_result(None)
             if not self._closed:
                 await self._stop.wait()
         finally:
             server.close()
             await listening.close()
+            await self.pods.close(_CLOSE_SECONDS)
             if self._processes is not None:
                 self._processes.close()
 

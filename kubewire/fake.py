@@ -14,6 +14,12 @@ import click
 from fakekubelet import ALL_WEBSOCKET, CRI_WEBSOCKET, Container, FakeKubelet, Pod
 from spdyproto.channels.subprotocols import CRI_SPDY, Subprotocol
 
+_ATTACHABLE = (
+    Container("main", main=["cat"], stdin=True),
+    Container("once", main=["sink"], stdin=True, stdin_once=True),
+    Container("tty", main=["sizes", "1000000"], stdin=True, tty=True),
+)
+
 
 @click.command("fake")
 @click.option(
@@ -60,11 +66,14 @@ def fake(
     Pod default/demo has the container main, which runs scripted commands only: ls, cat, echo, true, false, exit N,
     source N, random N SEED, sink, discard, both N, sleep S, ignore-stdin S, early-exit N, sizes N, fail TEXT.
 
+    Pod default/attach has main processes to attach to: container main runs cat; once runs sink, whose stdin ends with
+    the first attacher's; tty has a terminal, and prints each size it is told.
+
     When it is ready to accept, one line of JSON is printed: the address as "kubelet", and the paths of the files that
     were written. SIGTERM or Ctrl-C ends it, and every command in it.
     """
     host, port = _address(listen)
-    pods = [Pod("default/demo")]
+    pods = [Pod("default/demo"), Pod("default/attach", _ATTACHABLE)]
     if allow_processes:
         pods.append(Pod("default/host", [Container("main", processes=True)]))
     try:

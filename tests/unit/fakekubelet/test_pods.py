@@ -6,11 +6,7 @@ import pytest
 
 from fakekubelet.behaviours import scripted
 from fakekubelet.pods import Container, Pod, PodTable
-from fakekubelet.runtimes import ExecRequest, Runtime
-
-
-def runtime_of(container: Container) -> Runtime:
-    return container.runtime(None)
+from fakekubelet.runtimes import ExecRequest
 
 
 @pytest.mark.parametrize(
@@ -50,7 +46,7 @@ def test_uids_are_stable_and_differ() -> None:
 
 
 def test_table() -> None:
-    table = PodTable([Pod("a"), Pod("x/b", [Container("c"), Container("d")])], runtime_of)
+    table = PodTable([Pod("a"), Pod("x/b", [Container("c"), Container("d")])])
     assert (len(table), "default/a" in table, "a" in table) == (2, True, False)
     assert [pod.name for pod in table] == ["default/a", "x/b"]
     assert table.runtime("x/b", "d") is not None
@@ -68,7 +64,7 @@ def test_table() -> None:
 
 def test_processes_need_a_host() -> None:
     with pytest.raises(PermissionError, match="--allow-processes"):
-        PodTable([Pod("a", [Container("main", processes=True)])], runtime_of)
+        PodTable([Pod("a", [Container("main", processes=True)])])
 
 
 def test_requests_are_shown_as_a_shell_would_take_them() -> None:
