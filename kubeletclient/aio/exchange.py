@@ -13,7 +13,8 @@ into events; output goes to its sink while it still lies in the loop's shared bu
    bytes. Then the socket is not read any more, for the whole connection: SPDY here knows no flow control for single
    streams. That is what ``subprocess`` does when both pipes are not drained; ``communicate`` drains both.
 4. The session's clock is one timer, set again when it fires and not each time that something comes. While we do not
-   read, nothing that the peer owes is late. The caller's own ``timeout`` is real time.
+   read, or have not because the loop was busy elsewhere, nothing that the peer owes is late. The caller's own
+   ``timeout`` is real time.
 5. An exception in the middle of work (a callback that raises) would lose bytes that the engine has already handed out.
    The session is given up then; it never goes on with a hole in its output. The caller gets the exception as it is,
    once; whoever asks again gets ``ConnectionLost`` with it as the cause.
@@ -44,6 +45,11 @@ Result = TypeVar("Result")
 
 _ROUNDS: Final = 4
 """Batches of stdin that one callback may send: a peer as fast as we are would otherwise keep the loop for itself."""
+
+_BUSY: Final = 0.05
+"""Seconds. A timer this late tells that the loop was busy elsewhere, and that we have not listened: the peer gets as
+much time again before it is judged, once.
+"""
 
 
 class Exchange:
@@ -79,6 +85,7 @@ class Exchange:
         self._waits_for = "the command to end"
         self._flushing_soon = False
         self._timer: asyncio.TimerHandle | None = None
+        self._excused = False
         self._pipes = [sink for sink in self.sinks.values() if isinstance(sink, PipeSink)]
         self._queues = [sink for sink in self.sinks.values() if isinstance(sink, PipeSink | Background)]
         assert connection.sock is not None
@@ -281,11 +288,17 @@ class Exchange:
         self._timer = self._loop.call_at(due, self._on_timer)
 
     def _on_timer(self) -> None:
-        self._timer = None
-        if self.over:
+        timer, self._timer = self._timer, None
+        if self.over or timer is None:
             return
         wire = self._wire
         now = self._loop.time()
+        late = now - timer.when()
+        if late > _BUSY and not self._excused:
+            self._excused = True
+            self._timer = self._loop.call_at(now + late, self._on_timer)
+            return
+        self._excused = False
         self._deliver(self.session.handle_timeout(now, output_blocked=wire.blocked, input_paused=wire.paused))
         if not self.over:
             self.flush()

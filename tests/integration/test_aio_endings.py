@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -234,6 +236,31 @@ async def test_a_reader_that_is_slow_makes_no_peer_late() -> None:
             with pytest.raises(DeadlineExceeded):
                 await process.wait(0.3)
             assert len(await process.stdout.read()) == 48 * 65536
+            assert await process.wait() == 0
+
+
+@on_a_loop
+async def test_a_loop_that_is_busy_elsewhere_makes_no_peer_late() -> None:
+    """The status comes in time, while the program blocks its loop beyond the deadline."""
+    busy, sent = threading.Event(), threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.open_streams(3)
+        peer.send(data(peer.stdout, fin=True), data(peer.stderr, fin=True))
+        busy.wait(10)
+        peer.send(data(peer.error, SUCCESS, fin=True))
+        sent.set()
+        peer.read_to_the_end()
+
+    with ScriptedServer(script) as server:
+        async with connect_exec(server.url, streams=OUTPUTS, deadlines=Deadlines(status=0.2)) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert await process.stdout.read() + await process.stderr.read() == b""
+            busy.set()
+            sent.wait(10)
+            time.sleep(0.4)  # noqa: ASYNC251 - as above
+            process._exchange._on_timer()  # some loops look at their clock before they look at their sockets
             assert await process.wait() == 0
 
 
