@@ -214,6 +214,9 @@ def refusal(target: Target, answer: UpgradeRefused, *, websocket: bool = False) 
         kind = errors.ProtocolNotSupported
         spoken = printable(", ".join(accepted), limit=TEXT_LIMIT)
         hint = f"the server speaks {spoken}: ask for one of these with protocols="
+    elif status == 403 and "unable to negotiate protocol" in said:
+        kind = errors.ProtocolNotSupported
+        hint = "ask for a subprotocol, or a transport, that the server speaks"
     elif websocket and status == 403 and not answer.body:
         kind = errors.ProtocolNotSupported
         said = "it takes none of the subprotocols offered over WebSocket"

@@ -192,7 +192,7 @@ def reason_to_go_on(wire: Wire, status: int, message: str, *, empty: bool, lists
     ``message`` is the server's text, ``empty`` whether the answer had no body, ``lists_protocols`` whether it names the
     subprotocols that the server would have taken.
     """
-    if lists_protocols:
+    if lists_protocols or (status == 403 and "unable to negotiate protocol" in message):
         return f"HTTP {status}: the server takes other subprotocols"
     if 200 <= status < 300:
         return f"HTTP {status}: the request for an upgrade was not seen"

@@ -105,8 +105,9 @@ class Exchange:
                 sink.start(self, self.on_room)
         if isinstance(self._source, InputPipe | PolledSource | AsyncSource):
             self._source.start(self)
-        self.session.start(self._loop.time())
+        opened = self.session.start(self._loop.time())
         self._wire.resume()
+        self._deliver(opened)  # over WebSocket it is ready at once
         surplus, end = self._behind
         if surplus:
             self.on_data(memoryview(surplus))

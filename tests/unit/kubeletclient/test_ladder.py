@@ -125,6 +125,7 @@ FALLS_BACK = [
     (SPDY, 501, "Unsupported method"),
     (SPDY, 502, "Bad Gateway"),
     (WS, 403, ""),
+    (SPDY, 403, "unable to upgrade: unable to negotiate protocol: client supports [x], server accepts []"),
 ]
 FINAL = [
     (SPDY, 400, "you must specify at least 1 of stdin, stdout, stderr"),
