@@ -33,7 +33,7 @@ from kubeletclient._flows import Established
 from kubeletclient._policy import BATCH, NEVER, Deadline, FileSink, Sink, Source
 from kubeletclient.aio.background import AsyncSource, Background, PolledSource
 from kubeletclient.aio.driver import Connection
-from kubeletclient.aio.pipes import InputPipe, PipeSink
+from kubeletclient.aio.pipes import InputPipe, PipeSink, Signal
 from kubeletclient.aio.wire import Scratch, Wire
 from kubeletclient.results import Context, failure_of
 from spdyproto.channels.events import Exited, Lost, Output, OutputEnded, Ready, SessionEvent, StdinEnded, StreamKind
@@ -78,8 +78,8 @@ class Exchange:
         self.closed = False
         """The caller closed it before its end."""
         self._raw: BaseException | None = None
-        self._ended = asyncio.Event()
-        self._ready = asyncio.Event()
+        self._ended = Signal()
+        self._ready = Signal()
         self._source = source
         self._leftover = source if isinstance(source, AsyncSource) else None
         self._waits_for = "the command to end"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubeletclient._policy import BATCH, HIGH_WATER
-from kubeletclient.aio.pipes import InputPipe, PipeSink
+from kubeletclient.aio.pipes import InputPipe, PipeSink, Signal
 from kubeletclient.errors import OutputLimitExceeded
 from support.loops import cancelled, on_a_loop
 
@@ -142,6 +142,18 @@ async def test_readers_are_woken_by_what_they_wait_for() -> None:
     await asyncio.sleep(0)
     sink.wake()
     await waiting
+
+
+@on_a_loop
+async def test_a_signal() -> None:
+    signal = Signal()
+    waiting = [asyncio.ensure_future(signal.wait()) for _ in range(3)]
+    await asyncio.sleep(0)
+    await cancelled(waiting.pop())
+    assert not any(task.done() for task in waiting)
+    signal.set()
+    signal.set()
+    await asyncio.gather(*waiting, signal.wait())
 
 
 # -- stdin ------------------------------------------------------------------------------------------------------------
