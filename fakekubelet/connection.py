@@ -226,12 +226,13 @@ class Connection(asyncio.BufferedProtocol):
 
     def _switch(self, accepted: ExecAccepted) -> None:
         host = self._host
-        self._write(self._http.switch(accepted.headers))
+        head = self._http.switch(accepted.headers)
         surplus = self._http.surplus
         session = ExecSession(self, accepted, host.limits, host.deadlines, host.session_over)
         self._exec = session
         self._phase = Phase.EXEC
-        host.session_started(session)
+        host.session_started(session)  # first, so that a client which has the 101 finds it among the executions
+        self._write(head)
         session.start(self._active)
         self._arm_exec()
         if surplus:

@@ -17,6 +17,7 @@ import html
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from email.utils import formatdate
 from functools import partial
 from urllib.parse import quote
 
@@ -199,9 +200,8 @@ class Router:
             return ExecAccepted(decision.headers, replace(wanted, protocol=protocol, transport=transport), runtime)
         decision = negotiate_upgrade(request.headers, self._node.protocols)
         if decision.protocol is None:
-            headers = [(name.decode(), value.decode()) for name, value in decision.headers]
-            kept = [pair for pair in headers if pair[0].lower() not in ("content-length", "date")]
-            return Response(decision.status, decision.body, kept, close=True)
+            dated = [*decision.headers, (b"Date", formatdate(usegmt=True).encode())]
+            return RawAnswer(replace(decision, headers=dated).to_bytes())
         protocol = Subprotocol(decision.protocol)
         return ExecAccepted(decision.headers, replace(wanted, protocol=protocol), runtime)
 
