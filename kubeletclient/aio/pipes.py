@@ -32,7 +32,7 @@ class Port(Protocol):
 
 
 class Signal:
-    """Something that happens once, and that any number of tasks wait for. ``asyncio.Event`` costs four times as much."""
+    """Something that happens once, for any number of tasks to wait for. ``asyncio.Event`` costs four times as much."""
 
     __slots__ = ("_waiters", "happened")
 
