@@ -8,6 +8,10 @@ from collections.abc import Generator
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Helpers whose assertions explain themselves. Named before anything imports them, so here and only here.
+for _helper in ("contract", "lines", "wscontract"):
+    pytest.register_assert_rewrite(f"support.{_helper}")
+
 # A shared, busy machine makes single examples slow at random, so time is bounded per test (pytest-timeout), not per
 # example. `thorough` is for long runs: HYPOTHESIS_PROFILE=thorough make test.
 _COMMON = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

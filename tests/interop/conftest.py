@@ -9,8 +9,6 @@ import pytest
 from support.gopeers import require_peers
 from support.pki import Pki, make_pki
 
-pytest.register_assert_rewrite("support.contract", "support.lines")
-
 
 @pytest.fixture(scope="session")
 def go_peers() -> Path:
