@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 
 from spdyproto.channels.events import StreamSet
 
-__all__ = ["KUBELET_PORT", "Endpoint", "Target", "exec_target", "parse_endpoint", "parse_target"]
+__all__ = ["KUBELET_PORT", "Endpoint", "Target", "attach_target", "exec_target", "parse_endpoint", "parse_target"]
 
 KUBELET_PORT: Final = 10250
 """The kubelet's authenticated port; used when a kubelet's URL names none."""
@@ -85,9 +85,29 @@ def exec_target(
     uid: str | None,
 ) -> Target:
     """A kubelet's exec request. The shown form leaves out the query: arguments may be long, and may be private."""
-    names = [namespace, pod, container] if uid is None else [namespace, pod, uid, container]
-    path = f"{endpoint.prefix}/exec/" + "/".join(quote(_segment(name), safe="") for name in names)
     options = [("command", word) for word in command]
+    return _streaming_target("exec", endpoint, namespace, pod, container, options, streams, uid)
+
+
+def attach_target(
+    endpoint: Endpoint, namespace: str, pod: str, container: str, streams: StreamSet, uid: str | None
+) -> Target:
+    """A kubelet's attach request."""
+    return _streaming_target("attach", endpoint, namespace, pod, container, [], streams, uid)
+
+
+def _streaming_target(
+    kind: str,
+    endpoint: Endpoint,
+    namespace: str,
+    pod: str,
+    container: str,
+    options: list[tuple[str, str]],
+    streams: StreamSet,
+    uid: str | None,
+) -> Target:
+    names = [namespace, pod, container] if uid is None else [namespace, pod, uid, container]
+    path = f"{endpoint.prefix}/{kind}/" + "/".join(quote(_segment(name), safe="") for name in names)
     flags = (("input", streams.stdin), ("output", streams.stdout), ("error", streams.stderr), ("tty", streams.tty))
     options += [(name, "1") for name, wanted in flags if wanted]
     shown = f"{endpoint.scheme}://{endpoint.authority}{path}"

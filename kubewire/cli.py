@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 _COMMANDS: Final = {
+    "attach": ("kubewire.attach:attach_command", "Attach to the main process of a container."),
     "exec": ("kubewire.exec:exec_command", "Run a command in a container."),
     "fake": ("kubewire.fake:fake", "Serve a fake kubelet on this machine, for tests and trials."),
 }

@@ -29,6 +29,8 @@ class Connection:
     connect_timeout: float | None
     ping_period: float
     ping_deadline: float
+    transport: str
+    bearer_subprotocol: bool
 
     def credentials(self) -> ClientCertificate | BearerToken | None:
         """Who is asking. Raises ``click.UsageError`` for options that do not fit together."""
@@ -73,6 +75,8 @@ class Connection:
             "allow_unverified_token": self.allow_unverified_token,
             "deadlines": self.deadlines(),
             "keepalive": self.keepalive(),
+            "transport": self.transport,
+            "bearer_subprotocol": self.bearer_subprotocol,
         }
 
 
@@ -111,6 +115,19 @@ _OPTIONS = (
         show_default=True,
         metavar="SECONDS",
         help="Silence after which a peer is taken for dead.",
+    ),
+    click.option(
+        "--transport",
+        default="auto",
+        show_default=True,
+        metavar="KIND",
+        help="auto: SPDY, and WebSocket where SPDY does not pass; spdy; ws; or one subprotocol, spdy:NAME or ws:NAME.",
+    ),
+    click.option(
+        "--token-as-subprotocol",
+        "bearer_subprotocol",
+        is_flag=True,
+        help="Hide the token among the subprotocols of a WebSocket request, for proxies that drop the header.",
     ),
 )
 

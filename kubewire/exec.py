@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 UNKNOWN: Final = 255
 """The exit code when the remote one could not be learned, as ssh has it."""
+
+WRONG_USAGE: Final = 2
+
+_CARRIERS: Final = {"spdy": "SPDY/3.1", "ws": "WebSocket"}
 
 
 @click.command("exec", context_settings={"ignore_unknown_options": False, "allow_interspersed_args": True})
@@ -66,7 +71,7 @@ class _Request:
         self.connection = connection
         self.container = container
         self.stdin = 0 if want_stdin else None
-        self.tty = tty and _terminal_fits(want_stdin)
+        self.tty = tty and terminal_fits(want_stdin)
         self.url = url
         self.timeout = timeout
         self.as_json = as_json
@@ -82,10 +87,10 @@ class _Request:
             raise click.UsageError("name the pod: [NS/]POD")
         if not command:
             raise click.UsageError("give the command to run, after --")
-        self.namespace, self.pod = _split_pod(pod, namespace)
+        self.namespace, self.pod = split_pod(pod, namespace)
 
 
-def _terminal_fits(want_stdin: bool) -> bool:
+def terminal_fits(want_stdin: bool) -> bool:
     """A remote terminal that is fed from something else than a terminal would echo and translate plain data, so, as in
     kubectl, none is asked for then."""
     if want_stdin and not os.isatty(0):
@@ -94,7 +99,8 @@ def _terminal_fits(want_stdin: bool) -> bool:
     return True
 
 
-def _split_pod(pod: str, namespace: str | None) -> tuple[str, str]:
+def split_pod(pod: str, namespace: str | None) -> tuple[str, str]:
+    """Namespace and name of ``[NS/]POD``. Raises ``click.UsageError`` for two namespaces."""
     before, slash, name = pod.rpartition("/")
     if not slash:
         return namespace or "default", pod
@@ -104,41 +110,42 @@ def _split_pod(pod: str, namespace: str | None) -> tuple[str, str]:
 
 
 def _run(request: _Request) -> int:
-    from kubeletclient import ClientError
+    from kubeletclient import ClientError, StdinCannotEnd
 
     began = time.monotonic()
     try:
-        with _start(request) as process, _local_terminal(request, process):
+        with _start(request) as process, local_terminal(process, tty=request.tty, stdin=request.stdin is not None):
             code = process.wait()
     except ClientError as error:
-        _report_failure(request, error)
-        return UNKNOWN
+        report_failure(error, as_json=request.as_json)
+        return WRONG_USAGE if isinstance(error, StdinCannotEnd) else UNKNOWN
     except BrokenPipeError:
         # Whoever read our output has left; a local command in a pipe would have died of SIGPIPE here.
-        _silence_stdout()
+        silence_stdout()
         return 128 + 13
     except KeyboardInterrupt:
         return 128 + 2
     except (ValueError, OSError) as error:
-        _report_failure(request, error)
-        return 2 if isinstance(error, ValueError) else UNKNOWN
-    _report_success(request, process, code, time.monotonic() - began)
+        report_failure(error, as_json=request.as_json)
+        return WRONG_USAGE if isinstance(error, ValueError) else UNKNOWN
+    seconds = time.monotonic() - began
+    report_success(process, f"exit code {code}", code, seconds, as_json=request.as_json, verbose=request.verbose)
     return code
 
 
 @contextmanager
-def _local_terminal(request: _Request, process: Process) -> Iterator[None]:
+def local_terminal(process: Process, *, tty: bool, stdin: bool, redraw: bool = False) -> Iterator[None]:
     """Raw mode and size of the terminal at hand, for a remote one."""
-    if not request.tty:
+    if not tty:
         yield
         return
     from kubewire import terminal
 
     with ExitStack() as stack:
-        if request.stdin is not None:
-            stack.enter_context(terminal.raw_mode(request.stdin))
+        if stdin:
+            stack.enter_context(terminal.raw_mode(0))
         if terminal.is_terminal(1):
-            stack.enter_context(terminal.following_size(1, process.resize))
+            stack.enter_context(terminal.following_size(1, process.resize, redraw=redraw))
         yield
 
 
@@ -150,7 +157,7 @@ def _start(request: _Request) -> Process:
     outputs: dict[str, Any] = {"stdin": request.stdin, "stdout": 1, "stderr": None if request.tty else 2}
     common = request.connection.trust() | {"user_agent": f"kubewire/{__version__}"}
     if request.verbose > 1:
-        common["tracer"] = _trace
+        common["tracer"] = trace
     if request.url is not None:
         return connect_exec(request.url, timeout=request.timeout, **outputs, **common)
     assert request.connection.kubelet is not None
@@ -158,17 +165,23 @@ def _start(request: _Request) -> Process:
     return pod.popen(request.command, container=request.container, tty=request.tty, timeout=request.timeout, **outputs)
 
 
-def _trace(direction: str, frame: tuple[object, ...]) -> None:
+def trace(direction: str, frame: tuple[object, ...]) -> None:
+    """Shows one frame of the session."""
     arrow = "<" if direction == "in" else ">"
     click.echo(f"kubewire: {arrow} {' '.join(str(part) for part in frame)}", err=True)
 
 
-def _report_success(request: _Request, process: Process, code: int, seconds: float) -> None:
-    if request.as_json:
+def report_success(
+    process: Process, outcome: str, code: int | None, seconds: float, *, as_json: bool, verbose: int
+) -> None:
+    """How the session went, for those who asked; ``code`` is None where there is no exit code."""
+    if as_json:
         _echo_json(
             {
                 "exit_code": code,
                 "route": process.route,
+                "transport": process.transport,
+                "attempts": [asdict(attempt) for attempt in process.attempts],
                 "protocol": process.protocol,
                 "received": process.received,
                 "sent": process.sent,
@@ -176,18 +189,21 @@ def _report_success(request: _Request, process: Process, code: int, seconds: flo
                 "error": None,
             }
         )
-    elif request.verbose:
+    elif verbose:
+        for attempt in process.attempts[:-1]:
+            click.echo(f"kubewire: {attempt}", err=True)
         payload = process.sent | process.received
         moved = [f"{payload[kind]} bytes of {kind}" for kind in ("stdin", "stdout", "stderr") if payload.get(kind)]
         click.echo(
-            f"kubewire: exit code {code}, {process.protocol} over SPDY/3.1 by the {process.route}, "
+            f"kubewire: {outcome}, {process.protocol} over {_CARRIERS[process.transport]} by the {process.route}, "
             f"{', '.join(moved) or 'no bytes'}, {seconds:.3f} s",
             err=True,
         )
 
 
-def _report_failure(request: _Request, error: Exception) -> None:
-    if not request.as_json:
+def report_failure(error: Exception, *, as_json: bool) -> None:
+    """Why there is no exit code."""
+    if not as_json:
         click.echo(f"kubewire: {error}", err=True)
         return
     _echo_json(
@@ -195,6 +211,7 @@ def _report_failure(request: _Request, error: Exception) -> None:
             "exit_code": None,
             "route": getattr(error, "route", None) or None,
             "http_status": getattr(error, "http_status", None),
+            "attempts": [asdict(attempt) for attempt in getattr(error, "attempts", ())],
             "received": getattr(error, "received", {}),
             "sent": getattr(error, "sent", {}),
             "owed": list(getattr(error, "owed", ())),
@@ -207,7 +224,7 @@ def _echo_json(document: dict[str, Any]) -> None:
     click.echo(json.dumps(document), err=True)
 
 
-def _silence_stdout() -> None:
+def silence_stdout() -> None:
     """Keeps the interpreter's own flush at exit from meeting the broken pipe again."""
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, 1)

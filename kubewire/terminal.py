@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any
 
 _DEADLY = (signal.SIGTERM, signal.SIGHUP)
+_LARGEST = 65535  # what a size is on the wire
 
 
 def is_terminal(descriptor: int) -> bool:
@@ -58,8 +59,11 @@ def raw_mode(descriptor: int) -> Iterator[None]:
 
 
 @contextmanager
-def following_size(descriptor: int, tell: Callable[[int, int], None]) -> Iterator[None]:
+def following_size(descriptor: int, tell: Callable[[int, int], None], *, redraw: bool = False) -> Iterator[None]:
     """Calls ``tell(width, height)`` now and after every SIGWINCH while the block runs.
+
+    With ``redraw`` the first size is told twice, one larger first: a program that runs already draws its screen anew
+    only when the size changes (``kubectl: pkg/cmd/attach/attach.go``).
 
     A signal handler may interrupt the very code that ``tell`` needs, so it only wakes a thread, which does the telling.
     """
@@ -67,11 +71,16 @@ def following_size(descriptor: int, tell: Callable[[int, int], None]) -> Iterato
     over = threading.Event()
 
     def follow() -> None:
+        first = redraw
         while changed.wait() and not over.is_set():
             changed.clear()
             size = size_of(descriptor)
-            if size is not None:
-                tell(*size)
+            if size is None:
+                continue
+            if first:
+                first = False
+                tell(min(size[0] + 1, _LARGEST), min(size[1] + 1, _LARGEST))
+            tell(*size)
 
     previous = signal.signal(signal.SIGWINCH, lambda _number, _frame: changed.set())
     thread = threading.Thread(target=follow, name="kubewire-size", daemon=True)

@@ -19,7 +19,7 @@ from kubeletclient.aio.background import AsyncInput, AsyncOutput, is_async_input
 from kubeletclient.aio.process import Opening, Process, Targets, open_process
 from kubeletclient.aio.worker import in_thread
 from kubeletclient.credentials import Credentials
-from kubeletclient.endpoints import KUBELET_PORT, Target, exec_target, parse_endpoint, parse_target
+from kubeletclient.endpoints import KUBELET_PORT, Target, attach_target, exec_target, parse_endpoint, parse_target
 from kubeletclient.results import Completed
 from spdyproto.channels.events import StreamSet
 from spdyproto.channels.subprotocols import Subprotocol
@@ -360,9 +360,38 @@ class Pod:
         targets = Targets(stdin, stdout, stderr)
         return Opening(self._start(words, container, plan, targets, deadline, capture_limit))
 
+    def attach(
+        self,
+        *,
+        container: str | None = None,
+        stdin: AsyncInput = None,
+        stdout: AsyncOutput | None = PIPE,
+        stderr: AsyncOutput | None = PIPE,
+        tty: bool = False,
+        timeout: float | None = None,
+        capture_limit: int = CAPTURE_LIMIT,
+    ) -> Opening:
+        """Attach to the main process of a container: its output from now on, and its stdin if it has one.
+
+        Parameters and answer as of ``popen``. ``tty`` must say what the container was started with: a kubelet goes by
+        the container, whatever is asked for. Attach has no exit code: ``wait`` answers 0 once the server has said that
+        the session ended, be it that the process ended or that stdin did. Ending stdin ends the session, and the
+        process's own stdin where the container says ``stdinOnce``. Leaving does not touch the process.
+        """
+        deadline = Deadline.after(timeout)
+        plan = plan_process(
+            stdin=_to_plan(stdin),
+            stdout=stdout,
+            stderr=stderr,
+            tty=tty,
+            capture_limit=capture_limit,
+        )
+        targets = Targets(stdin, stdout, stderr)
+        return Opening(self._start(None, container, plan, targets, deadline, capture_limit))
+
     async def _start(
         self,
-        words: tuple[str, ...],
+        words: tuple[str, ...] | None,
         container: str | None,
         plan: Plan,
         targets: Targets,
@@ -373,7 +402,12 @@ class Pod:
         name = container or self._container
         if name is None:
             name = self._container = await kubelet._default_container(self.namespace, self.name, self.uid, deadline)
-        target = exec_target(kubelet.endpoint, self.namespace, self.name, name, words, plan.streams, self.uid)
+        where = (kubelet.endpoint, self.namespace, self.name, name)
+        if words is None:
+            target = attach_target(*where, plan.streams, self.uid)
+            words = (target.shown,)
+        else:
+            target = exec_target(*where, words, plan.streams, self.uid)
         return await kubelet._open(target, plan, targets, words, deadline, capture_limit)
 
 

@@ -16,7 +16,7 @@ from kubeletclient._policy import CAPTURE, CAPTURE_LIMIT, PIPE, Deadline, InputT
 from kubeletclient._settings import Settings
 from kubeletclient._trust import Trust
 from kubeletclient.credentials import Credentials
-from kubeletclient.endpoints import KUBELET_PORT, Target, exec_target, parse_endpoint, parse_target
+from kubeletclient.endpoints import KUBELET_PORT, Target, attach_target, exec_target, parse_endpoint, parse_target
 from kubeletclient.results import Completed
 from kubeletclient.sync.process import Process, open_process
 from spdyproto.channels.events import StreamSet
@@ -334,14 +334,41 @@ class Pod:
         plan = plan_process(stdin=stdin, stdout=stdout, stderr=stderr, tty=tty, capture_limit=capture_limit)
         return self._start(words, container, plan, deadline, capture_limit)
 
+    def attach(
+        self,
+        *,
+        container: str | None = None,
+        stdin: InputTarget = None,
+        stdout: OutputTarget | None = PIPE,
+        stderr: OutputTarget | None = PIPE,
+        tty: bool = False,
+        timeout: float | None = None,
+        capture_limit: int = CAPTURE_LIMIT,
+    ) -> Process:
+        """Attach to the main process of a container: its output from now on, and its stdin if it has one.
+
+        Parameters and answer as of ``popen``. ``tty`` must say what the container was started with: a kubelet goes by
+        the container, whatever is asked for. Attach has no exit code: ``wait`` answers 0 once the server has said that
+        the session ended, be it that the process ended or that stdin did. Ending stdin ends the session, and the
+        process's own stdin where the container says ``stdinOnce``. Leaving does not touch the process.
+        """
+        deadline = Deadline.after(timeout)
+        plan = plan_process(stdin=stdin, stdout=stdout, stderr=stderr, tty=tty, capture_limit=capture_limit)
+        return self._start(None, container, plan, deadline, capture_limit)
+
     def _start(
-        self, words: tuple[str, ...], container: str | None, plan: Plan, deadline: Deadline, capture_limit: int
+        self, words: tuple[str, ...] | None, container: str | None, plan: Plan, deadline: Deadline, capture_limit: int
     ) -> Process:
         kubelet = self._kubelet
         name = container or self._container
         if name is None:
             name = self._container = kubelet._default_container(self.namespace, self.name, self.uid, deadline)
-        target = exec_target(kubelet.endpoint, self.namespace, self.name, name, words, plan.streams, self.uid)
+        where = (kubelet.endpoint, self.namespace, self.name, name)
+        if words is None:
+            target = attach_target(*where, plan.streams, self.uid)
+            words = (target.shown,)
+        else:
+            target = exec_target(*where, words, plan.streams, self.uid)
         return kubelet._open(target, plan, words, deadline, capture_limit)
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from support.flavours import flavour_fixture
+from kubeletclient import PIPE
+from support.flavours import Flavour, Running, flavour_fixture
 from support.peers import GoPeer
 from support.pki import Pki
 from support.wscontract import WebSocketContract
@@ -32,3 +33,14 @@ def modern(go_peers: Path, pki: Pki) -> Iterator[GoPeer]:
 
 class TestWebSocket(WebSocketContract):
     """All of it."""
+
+
+@pytest.mark.parametrize("transport", ["spdy", "ws"])
+def test_attach(flavour: Flavour, modern: GoPeer, transport: str) -> None:
+    node = flavour.node(modern.url, **modern.options(), transport=transport)
+    with Running(flavour, flavour.do(lambda: node.pod().attach(container="main", stdin=PIPE))) as process:
+        process.write(b"err aside\nunheard-of\nexit\n")
+        assert b"unheard-of\n" in process.read()
+        assert process.read_stderr() == b"aside\n"
+        assert process.wait(30) == 0
+        assert process.process.transport == transport
