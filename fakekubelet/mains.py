@@ -9,7 +9,8 @@ It is done as containerd does it:
 - An attacher gets what is written from then on. ``Container.backlog`` replays the end of what was written before,
   which no runtime does, but which saves a test from being early.
 - Every attacher has a bounded queue of its own, its session's. One that takes nothing holds up the process, and with
-  it all others: nothing is dropped for it. The stream's idle timeout is what ends such an attacher.
+  it all others: nothing is dropped for it. The stream's idle timeout is what ends such an attacher. (A ``Command``
+  that writes on though it was told to wait costs the slow attacher its session, which then fails.)
 - What attachers write goes to the process's stdin, piece by piece as it comes. When an attacher ends its stdin, or
   leaves: with ``stdin_once`` (and no terminal) the process sees the end of its stdin, once and for all; otherwise only
   that attachment ends.
@@ -30,6 +31,7 @@ from fakekubelet.runtimes import STDIN_HIGH_WATER, Command, ExecRequest, Executi
 from spdyproto.channels.events import StreamKind, StreamSet
 from spdyproto.channels.status import ExitStatus
 from spdyproto.channels.subprotocols import Subprotocol
+from spdyproto.errors import OutputLimitExceeded
 from spdyproto.types import Buffer
 
 MAX_BACKLOG = 1024 * 1024
@@ -131,7 +133,7 @@ class MainProcess:
         if self._backlog_limit:
             self._remember(kind, data)
         for attachment in self._attached:
-            if not attachment.outlet.write(kind, data):
+            if not self._hand(attachment, kind, data):
                 self._blocked.add(attachment)
         self._turn += size
         if self._turn >= _TURN and not self._turn_ends:
@@ -139,6 +141,14 @@ class MainProcess:
             self.loop.call_soon(self._next_turn)
         self._waiting = bool(self._blocked) or self._turn_ends
         return not self._waiting
+
+    def _hand(self, attachment: Attachment, kind: StreamKind, data: Buffer) -> bool:
+        try:
+            return attachment.outlet.write(kind, data)
+        except OutputLimitExceeded as error:  # the process does not wait, though it was told to
+            attachment.outlet.exit(internal_failure(f"attached too slowly for what the process writes: {error}"))
+            self.loop.call_soon(self.leave, attachment)
+            return True
 
     def end(self, kind: StreamKind) -> None:
         """As ``Outlet.end``."""

@@ -18,6 +18,7 @@ from fakekubelet.runtimes import STDIN_HIGH_WATER, Command, Execution, internal_
 from spdyproto.channels.events import Lost, Ready, Resized, SessionEvent, Stdin, StdinEnded, StreamKind, Transport
 from spdyproto.channels.session import ServerSession
 from spdyproto.channels.status import ExitStatus
+from spdyproto.errors import OutputLimitExceeded
 from spdyproto.limits import Deadlines, Limits
 from spdyproto.types import Buffer
 
@@ -72,8 +73,9 @@ class ExecSession:
         self._early: list[SessionEvent] = []
         self._early_size = 0
         self._wrote = True
+        self._owed: ExitStatus | None = None
         self.starved = False
-        """The command waits for room."""
+        """The command waits for room, or its end does."""
 
     # -- from the connection -----------------------------------------------------------------------------------------
 
@@ -109,7 +111,10 @@ class ExecSession:
 
     def room(self) -> None:
         """Output was sent, and more can be."""
-        if self.starved and self._command is not None:
+        if self._owed is not None:
+            self.starved = False
+            self._finish(self._owed)
+        elif self.starved and self._command is not None:
             self.starved = False
             self._guarded(self._command.writable)
 
@@ -214,14 +219,25 @@ class ExecSession:
         """As ``Outlet.exit``."""
         if self._over:
             return
-        if self._carrier is not None:
+        self._conclude(status)
+        self._finish(status)
+
+    def _finish(self, status: ExitStatus) -> None:
+        """Queue the end, or as soon as there is room for it: some commands write more than they may."""
+        self._owed = None
+        if self._carrier is None:
+            return
+        try:
             for kind in _OUTPUTS:
                 self.engine.end_output(kind)
             self.engine.finish(status)
-            self._wrote = True
-        self._conclude(status)
-        if self._carrier is not None:
-            self._carrier.end(lost=False)
+        except OutputLimitExceeded:
+            self._owed = status
+            self.starved = True
+            self._carrier.want_flush()
+            return
+        self._wrote = True
+        self._carrier.end(lost=False)
 
     def pause_stdin(self) -> None:
         """As ``Outlet.pause_stdin``."""

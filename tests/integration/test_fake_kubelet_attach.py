@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from fakekubelet import ALL_WEBSOCKET, AsyncExec, BlockingExec, Container, FakeKubelet, Pod
+from fakekubelet import ALL_WEBSOCKET, AsyncExec, BlockingExec, Command, Container, FakeKubelet, Pod
 from spdyproto.channels.events import StreamKind, StreamSet
+from spdyproto.channels.status import ExitStatus
 from support.fakes import Caller
 from support.rawclient import ExecClient, exec_target, upgrade_headers, websocket_headers
 from support.rawwebsocket import NORMAL_CLOSE, RawWebSocket
@@ -49,6 +50,20 @@ async def chatter(exec: AsyncExec) -> None:
         await exec.stdout.write(bytes(65536))
 
 
+class Pusher(Command):
+    """Writes on though it is told to wait, as a command should not."""
+
+    def stdin(self, data: memoryview) -> None:
+        self.step()
+
+    def step(self, count: int = 100) -> None:
+        self.outlet.write(StreamKind.STDOUT, bytes(256 * 1024))
+        if count:
+            self.outlet.loop.call_soon(self.step, count - 1)
+        else:
+            self.outlet.exit(ExitStatus.success())
+
+
 def broken(exec: BlockingExec) -> int:
     raise ZeroDivisionError
 
@@ -62,6 +77,7 @@ def caller() -> Iterator[Caller]:
         Container("once", main=["sink"], stdin=True, stdin_once=True),
         Container("deaf", main=["both", "0"]),
         Container("tty", main=["sizes", "3"], stdin=True, tty=True),
+        Container("pusher", main=Pusher, stdin=True),
         Container("flood", main=flood, stdin=True),
         Container("replay", main=two_voices, stdin=True, backlog=12),
     ]
@@ -210,6 +226,17 @@ def test_a_slow_attacher_that_leaves_lets_the_others_go_on(caller: Caller) -> No
             slow.sock.shutdown(socket.SHUT_RDWR)
         fast.sock.settimeout(30)
         assert fast.finish().code == 0
+
+
+@pytest.mark.parametrize("websocket", [None, V4])
+def test_a_process_that_does_not_wait_fails_its_slow_attachers_alone(caller: Caller, websocket: str | None) -> None:
+    with attach(caller, "pusher", websocket=websocket) as slow:
+        slow.send(b"x")
+        assert caller.kubelet.main_process("default/demo", "pusher").wait(30) == ExitStatus.success()
+        result = slow.finish()
+        assert len(result.stdout) < 101 * 256 * 1024
+        assert result.code is None
+        assert "attached too slowly" in result.message
 
 
 def test_a_process_that_nobody_watches_does_not_stop_the_server() -> None:

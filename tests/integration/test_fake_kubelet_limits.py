@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fakekubelet import Execution, FakeKubelet, Timeouts
+from fakekubelet import Command, Container, Execution, FakeKubelet, Pod, Timeouts
 from spdyproto.channels.events import Lost, StreamKind, StreamSet
 from spdyproto.limits import Deadlines
 from spdyproto.spdy.connection import SpdyConnection
@@ -231,3 +231,20 @@ def test_a_command_that_reads_sees_the_end_when_its_client_leaves(caller: Caller
         execution = caller.kubelet.executions[-1]
     execution.wait_client_left(10)
     execution.wait(10)
+
+
+class Hasty(Command):
+    """Writes more than it may in one go."""
+
+    def start(self) -> None:
+        for _ in range(100):
+            self.outlet.write(StreamKind.STDOUT, bytes(MIB))
+
+
+@pytest.mark.parametrize("websocket", [None, "v4.channel.k8s.io"])
+def test_a_command_that_does_not_wait_fails_and_the_client_is_told(websocket: str | None) -> None:
+    with FakeKubelet([Pod("demo", [Container("main", behaviour=Hasty)])]) as kubelet:
+        result = Caller(kubelet).run(["any"], websocket=websocket)
+        assert result.code is None
+        assert 0 < len(result.stdout) < 100 * MIB
+        assert len(result.stdout) % MIB == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -138,6 +139,32 @@ def test_a_terminal_with_its_size(caller: Caller) -> None:
         client.send(b"go\n")
         result = client.finish()
     assert (result.code, result.stdout) == (0, b"go\r\n43 132\r\nerr\r\nxterm\r\n")
+
+
+ON_RESIZE = """
+import os, signal, sys
+signal.signal(signal.SIGWINCH, lambda *_: print(*os.get_terminal_size(), flush=True))
+print(*os.get_terminal_size(), "ready", flush=True)
+while True:
+    signal.pause()
+"""
+
+
+@pytest.mark.parametrize("websocket", [None, "v4.channel.k8s.io"])
+def test_a_terminal_that_changes_its_size_says_so(caller: Caller, websocket: str | None) -> None:
+    """The size at the start, then what attach does: one more, a bit larger, and the true one; each is a SIGWINCH."""
+    streams = StreamSet(stdin=True, stderr=False, tty=True)
+    argv = [sys.executable, "-I", "-S", "-c", ON_RESIZE]
+    with caller.open(argv, path=HOST, streams=streams, websocket=websocket) as client:
+        client.session.resize(70, 20)
+        client.pump_until(lambda: b"ready\r\n" in client.stdout)
+        for width, height in ((81, 25), (80, 24)):
+            client.session.resize(0, 7)  # without meaning
+            client.session.resize(width, height)
+            line = b"%d %d\r\n" % (width, height)
+            client.pump_until(lambda: bytes(client.stdout).endswith(line))  # noqa: B023 - done before the next line
+    lines = bytes(client.stdout).split(b"\r\n")
+    assert b"0" not in [word for line in lines[1:] for word in line.split()]
 
 
 def test_the_end_of_stdin_on_a_terminal(caller: Caller) -> None:
