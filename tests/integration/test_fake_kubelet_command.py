@@ -17,7 +17,8 @@ import pytest
 from click.testing import CliRunner
 
 from kubewire.fake import fake
-from support.rawclient import HttpClient, connect, exec_target, run, upgrade_headers, websocket_headers
+from spdyproto.channels.events import StreamSet
+from support.rawclient import ExecClient, HttpClient, connect, exec_target, run, upgrade_headers, websocket_headers
 
 
 @dataclass
@@ -124,3 +125,25 @@ def test_v5_over_websocket_is_accepted_when_it_is_named(tmp_path: Path) -> None:
         assert run(connect(facts["kubelet"], ca, pair(facts)), ["cat"], stdin=b"x").code == 0
         with HttpClient(connect(facts["kubelet"], ca, pair(facts))) as http:
             assert http.request("GET", exec_target(["true"]), websocket_headers(["v4.channel.k8s.io"])).status == 403
+
+
+@pytest.mark.parametrize("websocket", [None, "v4.channel.k8s.io"])
+def test_there_is_something_to_attach_to(tmp_path: Path, websocket: str | None) -> None:
+    with serving("--write-config", str(tmp_path)) as (_, facts):
+        ca = Path(facts["ca"]).read_bytes()
+
+        def attach(container: str, **streams: bool) -> ExecClient:
+            sock = connect(facts["kubelet"], ca, pair(facts))
+            wanted = StreamSet(stdin=True, stderr=not streams.get("tty"), **streams)
+            return ExecClient.open(sock, None, path=f"default/attach/{container}", streams=wanted, websocket=websocket)
+
+        with attach("main") as client:
+            client.send(b"hello")
+            client.pump_until(lambda: bytes(client.stdout) == b"hello")
+        with attach("tty", tty=True) as client:
+            client.session.resize(80, 24)
+            client.pump_until(lambda: bytes(client.stdout) == b"80x24\n")
+        with attach("once") as watcher:
+            with attach("once") as client:
+                client.send(b"abc")
+            assert watcher.finish().stdout.startswith(b"3 ba7816bf")
