@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
 import re
+import ssl
 from collections.abc import Iterator
 
 import pytest
@@ -17,7 +19,7 @@ from spdyproto.errors import HalfCloseUnsupported, OutcomeUnknown
 from support.fakes import Caller
 from support.rawclient import ACCEPT, HttpClient, connect, exec_target, upgrade_headers, websocket_headers
 from support.rawwebsocket import NORMAL_CLOSE, RawWebSocket
-from support.wsframes import BINARY, CLOSE, CONT, PING, PONG, TEXT
+from support.wsframes import BINARY, CLOSE, CONT, KEY, PING, PONG, TEXT, frame
 
 MIB = 1 << 20
 TOKEN = "sesame"
@@ -493,3 +495,37 @@ def test_a_client_that_sends_at_once_loses_nothing(caller: Caller) -> None:
 def test_the_default_is_the_list_of_the_runtimes() -> None:
     assert set(CRI_WEBSOCKET) == {"", "channel.k8s.io", "base64.channel.k8s.io", V4, BASE64}
     assert set(ALL_WEBSOCKET) - set(CRI_WEBSOCKET) == {V5}
+
+
+def test_pings_that_nobody_wants_answered_end_the_session(caller: Caller) -> None:
+    """Each asks for a pong, and the client takes none of them."""
+    with RawWebSocket(caller.connect(), exec_target(["sleep", "600"])) as peer:
+        execution = caller.kubelet.executions[-1]
+        pings = frame(PING, bytes(125), key=KEY) * 200
+        with contextlib.suppress(ConnectionError, ssl.SSLEOFError):
+            for _ in range(10_000):
+                peer.sock.sendall(pings)
+                if execution.client_left:
+                    break
+        execution.wait_client_left(30)
+
+
+@pytest.mark.parametrize("length", [33 * MIB, (1 << 63) - 1])
+def test_a_frame_of_more_than_32_mib_ends_the_session(caller: Caller, length: int) -> None:
+    with RawWebSocket(caller.connect(), exec_target(["cat"], streams=IN_OUT)) as peer:
+        assert peer.read() == (BINARY, b"\x01")
+        peer.sock.sendall(frame(BINARY, b"\x00", key=KEY, form=64, length=length))
+        ((opcode, _),) = peer.read_all()
+        assert opcode == CLOSE
+    caller.kubelet.executions[-1].wait_client_left(30)
+
+
+def test_a_connection_that_is_cut_leaves_the_command_running(caller: Caller) -> None:
+    with RawWebSocket(caller.connect(), exec_target(["sleep", "0.5"])) as peer:
+        assert peer.read() == (BINARY, b"\x01")
+    execution = caller.kubelet.executions[-1]
+    execution.wait_client_left(30)
+    assert execution.running
+    status = execution.wait(30)
+    assert status is not None
+    assert status.ok
