@@ -15,7 +15,7 @@ from kubeletclient._policy import BATCH, HIGH_WATER, first_batch
 from kubeletclient.errors import OutputLimitExceeded
 from spdyproto.types import Buffer
 
-__all__ = ["InputPipe", "PipeSink", "Port", "Signal"]
+__all__ = ["InputPipe", "PipeSink", "Port", "Signal", "Write"]
 
 
 class Port(Protocol):
@@ -197,7 +197,7 @@ class InputPipe:
     descriptor: int | None = None
 
     def __init__(self) -> None:
-        self._queue: deque[_Entry] = deque()
+        self._queue: deque[Write] = deque()
         self._size = 0
         self._closing = False
         self._flush: Callable[[], None] | None = None
@@ -247,31 +247,38 @@ class InputPipe:
     def put(self, data: memoryview) -> None:
         """Queue ``data``, which must not change until it has left. ``flush``, ``write`` or ``close`` sends it."""
         if data:
-            self._queue.append(_Entry(data))
+            self._queue.append(Write(data))
             self._size += len(data)
 
-    async def write(self, data: memoryview) -> bool:
-        """Queue ``data``, and wait as told above. False if nobody took all of it.
-
-        Cancelled, part of it may have been sent; the rest never is.
-        """
+    def write(self, data: memoryview) -> Write | None:
+        """Queue ``data``. None if all of it has left, or was copied to leave soon; else what ``until_taken`` takes."""
         if self._size + len(data) < BATCH:
             self.put(data if type(data.obj) is bytes else memoryview(bytes(data)))
             self.flush()
-            return True
-        entry = _Entry(data)
-        self._queue.append(entry)
+            return None
+        write = Write(data)
+        self._queue.append(write)
         self._size += len(data)
-        entry.done = asyncio.get_running_loop().create_future()
         assert self._flush is not None
         self._flush()
+        return None if write.taken else write
+
+    async def until_taken(self, write: Write) -> bool:
+        """Wait until all of ``write`` has left. False if nobody took all of it.
+
+        Cancelled, part of it may have been sent; the rest never is.
+        """
+        if write not in self._queue:
+            return write.taken
+        write.done = asyncio.get_running_loop().create_future()
         try:
-            return await entry.done
+            await write.done
         except asyncio.CancelledError:
-            if entry in self._queue:
-                self._queue.remove(entry)
-                self._size -= len(entry.data)
+            if write in self._queue:
+                self._queue.remove(write)
+                self._size -= len(write.data)
             raise
+        return write.taken
 
     def close(self) -> None:
         """The end of stdin, behind what was written."""
@@ -284,15 +291,18 @@ class InputPipe:
         self._flush_written()
 
 
-class _Entry:
+class Write:
     """One write that has not left completely."""
 
-    __slots__ = ("data", "done")
+    __slots__ = ("data", "done", "taken")
 
     def __init__(self, data: memoryview) -> None:
         self.data = data
-        self.done: asyncio.Future[bool] | None = None
+        self.taken = False
+        self.done: asyncio.Future[None] | None = None
 
     def finish(self, *, taken: bool) -> None:
+        """It waits no more."""
+        self.taken = taken
         if self.done is not None and not self.done.done():
-            self.done.set_result(taken)
+            self.done.set_result(None)

@@ -213,8 +213,10 @@ class InputWriter:
         view = memoryview(data).cast("B")
         exchange = self._exchange
         exchange.require_stdin()
-        if view and not await exchange.wait(self._pipe.write(view), NEVER, "stdin to be taken"):
-            exchange.require_stdin()
+        if view:
+            write = self._pipe.write(view)
+            if write and not await exchange.wait(self._pipe.until_taken(write), NEVER, "stdin to be taken"):
+                exchange.require_stdin()
         return len(view)
 
     def finish(self, data: memoryview) -> None:
