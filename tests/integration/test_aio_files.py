@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import select
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -312,8 +313,8 @@ async def test_a_pipe_that_nobody_reads_does_not_hold_the_loop(pod: Pod) -> None
             await until(lambda: any(thread.name == "kubewire-blocking" for thread in threading.enumerate()))
             assert (await pod.run(["echo", "x"], container="main")).stdout == b"x\n"
             await cancelled(running)
-            os.set_blocking(receiver, False)
-            await until(lambda: os.read(receiver, MIB))  # the thread is let go
+            await until(lambda: select.select([receiver], [], [], 0)[0])
+            os.read(receiver, MIB)  # the thread is let go
     finally:
         os.close(receiver)
         os.close(sender)
