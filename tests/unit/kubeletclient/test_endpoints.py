@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from kubeletclient.endpoints import KUBELET_PORT, Endpoint, exec_target, is_address, parse_endpoint, parse_target
+from kubeletclient.endpoints import (
+    KUBELET_PORT,
+    Endpoint,
+    attach_target,
+    exec_target,
+    is_address,
+    parse_endpoint,
+    parse_target,
+)
 from spdyproto.channels.events import StreamSet
 
 NODE = Endpoint(True, "node", 10250)
@@ -108,3 +116,11 @@ def test_a_complete_url_is_sent_as_it_is_and_shown_without_its_secrets(url: str,
 )
 def test_literal_addresses(host: str, literal: bool) -> None:
     assert is_address(host) is literal
+
+
+def test_attach() -> None:
+    target = attach_target(NODE, "ns", "pod", "main", StreamSet(stdin=True, stderr=False, tty=True), "u-1")
+    assert target.path == "/attach/ns/pod/u-1/main?input=1&output=1&tty=1"
+    assert target.shown.endswith("/attach/ns/pod/u-1/main")
+    with pytest.raises(ValueError, match="non-empty names"):
+        attach_target(NODE, "ns", "..", "main", StreamSet(), None)

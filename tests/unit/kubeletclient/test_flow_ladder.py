@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import trustme
 
-from kubeletclient import BearerToken, errors
+import kubeletclient
+import kubeletclient.aio
+from kubeletclient import DEVNULL, BearerToken, errors
 from kubeletclient._flows import (
     Connect,
     Disconnect,
@@ -22,8 +24,9 @@ from kubeletclient._flows import (
     exec_flow,
 )
 from kubeletclient._ladder import HalfClose, Memory, parse_transport, steps_for
+from kubeletclient._plan import plan_process
 from kubeletclient._trust import Trust
-from kubeletclient.endpoints import exec_target, parse_endpoint
+from kubeletclient.endpoints import exec_target, parse_endpoint, parse_target
 from spdyproto.channels.events import StreamSet, Transport
 from spdyproto.channels.subprotocols import Subprotocol
 from spdyproto.websocket.handshake import accept_key
@@ -204,3 +207,14 @@ def test_token_goes_where_it_is_wanted() -> None:
     assert b"Authorization: Bearer t0ken\r\n" in spdy
     assert b"Authorization" not in ws
     assert b", base64url.bearer.authorization.k8s.io.dDBrZW4\r\n" in ws
+
+
+def test_protocols_of_the_callers_own_leave_spdy_alone() -> None:
+    node = kubeletclient.Kubelet("https://node", protocols=(Subprotocol.V2,))
+    plan = plan_process(stdin=None, stdout=DEVNULL, stderr=None, tty=False, capture_limit=1)
+    target = parse_target("https://node/exec/T")
+    assert [step.wire for step in node._settings.request(target, plan).steps] == ["spdy"]
+    with pytest.raises(ValueError, match="with transport 'auto' or 'spdy' only"):
+        kubeletclient.Kubelet("https://node", protocols=(Subprotocol.V2,), transport="ws")
+    with pytest.raises(ValueError, match="transport 'carrier-pigeon' is unknown"):
+        kubeletclient.aio.Kubelet("https://node", transport="carrier-pigeon")
