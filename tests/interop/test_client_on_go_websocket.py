@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kubeletclient import PIPE
+from kubeletclient import PIPE, ConnectionLost
 from support.flavours import Flavour, Running, flavour_fixture
 from support.peers import GoPeer
 from support.pki import Pki
@@ -44,3 +44,14 @@ def test_attach(flavour: Flavour, modern: GoPeer, transport: str) -> None:
         assert process.read_stderr() == b"aside\n"
         assert process.wait(30) == 0
         assert process.process.transport == transport
+
+
+@pytest.mark.parametrize("transport", ["ws:v4.channel.k8s.io", "ws:v4.base64.channel.k8s.io", "ws:channel.k8s.io"])
+@pytest.mark.parametrize("size", [0, 1, 100_000])
+def test_a_cut_is_no_success(flavour: Flavour, peer: GoPeer, transport: str, size: int) -> None:
+    node = flavour.node(peer.url, **peer.options(), transport=transport)
+    with pytest.raises(ConnectionLost) as caught:
+        node.run("cut", str(size))
+    assert caught.value.stdout == bytes(size)
+    assert "the exit status" in caught.value.owed
+    assert type(caught.value) is ConnectionLost, "a cut is no end in good order"
