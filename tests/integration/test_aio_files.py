@@ -295,7 +295,7 @@ async def test_a_pipe_is_written_in_a_thread(pod: Pod) -> None:
     reader = threading.Thread(target=read)
     try:
         running = asyncio.ensure_future(emit(pod, sender))
-        await until(lambda: any(thread.name == "kubewire-blocking" for thread in threading.enumerate()))
+        await until(lambda: select.select([receiver], [], [], 0)[0])
         reader.start()
         await running
     finally:
@@ -310,10 +310,9 @@ async def test_a_pipe_that_nobody_reads_does_not_hold_the_loop(pod: Pod) -> None
     try:
         with os.fdopen(os.dup(sender), "wb", buffering=0) as file:
             running = asyncio.ensure_future(emit(pod, file))
-            await until(lambda: any(thread.name == "kubewire-blocking" for thread in threading.enumerate()))
+            await until(lambda: select.select([receiver], [], [], 0)[0])
             assert (await pod.run(["echo", "x"], container="main")).stdout == b"x\n"
             await cancelled(running)
-            await until(lambda: select.select([receiver], [], [], 0)[0])
             os.read(receiver, MIB)  # the thread is let go
     finally:
         os.close(receiver)
