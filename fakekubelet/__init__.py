@@ -2,7 +2,8 @@
 default.
 
 ``FakeKubelet`` is the server, ``Pod`` and ``Container`` declare what it runs. See ``fakekubelet.behaviours`` for the
-scripted commands and ``fakekubelet.callables`` for containers written in Python.
+scripted commands, ``fakekubelet.callables`` for containers written in Python, and ``fakekubelet.mains`` for what attach
+reaches.
 """
 
 from fakekubelet.auth import Attributes, User
