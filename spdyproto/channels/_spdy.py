@@ -6,6 +6,8 @@ the rules of replies, resets and GOAWAY are here, and nothing above this module 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from spdyproto.channels._carrier import Heard
 from spdyproto.channels.events import StreamKind
 from spdyproto.channels.subprotocols import Subprotocol
@@ -31,7 +33,7 @@ _KINDS = {kind.value: kind for kind in StreamKind}
 _ERROR = StreamKind.ERROR
 
 
-class SpdyCarrier:
+class SpdyCarrier(ABC):
     """What both roles share."""
 
     half_close = True
@@ -76,8 +78,9 @@ class SpdyCarrier:
         """Does what the keepalive is due to do."""
         return self._digest(self._engine.handle_timeout(now, output_blocked=output_blocked), heard)
 
+    @abstractmethod
     def _digest(self, below: list[Event], heard: Heard) -> bool:
-        raise NotImplementedError
+        """Tells the session what the engine heard. Answers whether that was anything."""
 
     def may_send(self, kind: StreamKind) -> bool:
         """Whether bytes can still leave on this stream."""

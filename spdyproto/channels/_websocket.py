@@ -11,6 +11,8 @@ Sources: ``cri-streaming: pkg/streaming/remotecommand/websocket.go``, ``streamin
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from spdyproto.channels._carrier import Heard
 from spdyproto.channels.events import StreamKind
 from spdyproto.channels.mux import CLOSE, Channel, Demultiplexer, Multiplexer, Piece
@@ -44,7 +46,7 @@ _SERVER_PAYLOAD = 32768
 """Output in one message, as Go's server writes it."""
 
 
-class WebSocketCarrier:
+class WebSocketCarrier(ABC):
     """What both roles share."""
 
     def __init__(
@@ -122,11 +124,13 @@ class WebSocketCarrier:
                 self._on_event(event, heard)
         return bool(below)
 
+    @abstractmethod
     def _on_piece(self, piece: Piece, heard: Heard) -> None:
-        raise NotImplementedError
+        """Payload of a channel."""
 
+    @abstractmethod
     def _on_event(self, event: Event, heard: Heard) -> None:
-        raise NotImplementedError
+        """Anything but payload."""
 
     def has(self, kind: StreamKind) -> bool:
         """Whether the session has this stream."""
