@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kubeletclient import PIPE, ConnectionLost
+from support.contract import GIB, HashSink, hashed_blocks
 from support.flavours import Flavour, Running, flavour_fixture
 from support.peers import GoPeer
 from support.pki import Pki
@@ -55,3 +56,29 @@ def test_a_cut_is_no_success(flavour: Flavour, peer: GoPeer, transport: str, siz
     assert caught.value.stdout == bytes(size)
     assert "the exit status" in caught.value.owed
     assert type(caught.value) is ConnectionLost, "a cut is no end in good order"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_download_of_a_gibibyte(flavour: Flavour, peer: GoPeer, gibibyte: str) -> None:
+    sink = HashSink()
+    node = flavour.node(peer.url, **peer.options(), transport="ws:v4.channel.k8s.io")
+    done = node.run("random", str(GIB), "gibibyte", stdout=sink)
+    assert (done.returncode, sink.seen) == (0, (GIB, gibibyte))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_upload_of_a_gibibyte(flavour: Flavour, modern: GoPeer, gibibyte: str) -> None:
+    node = flavour.node(modern.url, **modern.options(), transport="ws:v5.channel.k8s.io")
+    done = node.run("sink", input=hashed_blocks(GIB, "gibibyte", HashSink()))
+    assert done.stdout == f"{GIB} {gibibyte}\n".encode()
+
+
+@pytest.fixture(scope="module")
+def gibibyte() -> str:
+    """The digest of a GiB of random bytes."""
+    sink = HashSink()
+    for _ in hashed_blocks(GIB, "gibibyte", sink):
+        pass
+    return sink.seen[1]
