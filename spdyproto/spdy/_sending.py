@@ -165,7 +165,7 @@ class SendingHalf:
         block = self._codec.encode(headers, reply=False)
         self._next_id = stream_id + 2
         ours, theirs = initial_halves(fin=fin, unidirectional=unidirectional)
-        self._add(Stream(stream_id, ours, theirs, opened_by_us=True, priority=priority))
+        self._add(Stream(stream_id, ours, theirs, True, priority, unidirectional=unidirectional))
         flags = (FLAG_FIN if fin else 0) | (FLAG_UNIDIRECTIONAL if unidirectional else 0)
         self._trace("out", "SYN_STREAM", stream_id, headers, flags)
         self._out.control(
@@ -323,7 +323,8 @@ class SendingHalf:
 
     def _forget_if_over(self, stream: Stream) -> None:
         if stream.over:
-            self._drop(stream, ClosedBy.BOTH_ENDED)
+            alone = stream.opened_by_us and stream.unidirectional
+            self._drop(stream, ClosedBy.OUR_END if alone else ClosedBy.BOTH_ENDED)
 
     def _drop(self, stream: Stream, how: ClosedBy) -> None:
         self._out.discard(stream)

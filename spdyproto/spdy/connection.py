@@ -227,7 +227,7 @@ class SpdyConnection(SendingHalf):
             self._chore(frames.pack_rst_stream(stream_id, RstStatus.REFUSED_STREAM))
             return
         theirs, ours = initial_halves(fin=fin, unidirectional=uni)
-        self._add(Stream(stream_id, ours, theirs, opened_by_us=False, priority=priority))
+        self._add(Stream(stream_id, ours, theirs, False, priority, unidirectional=uni))
         self._events.append(StreamOpened(stream_id, headers, fin, uni, priority, associated))
         self._forget_if_over(self._live[stream_id])
 
@@ -287,7 +287,19 @@ class SpdyConnection(SendingHalf):
         stream = self._live.get(stream_id)
         if stream is not None:
             self._drop(stream, ClosedBy.THEIR_RESET)
-            self._events.append(StreamReset(stream_id, status, True))
+        elif status != RstStatus.REFUSED_STREAM or not self._over_unanswered(stream_id):
+            return
+        else:
+            self._table.remember(stream_id, ClosedBy.THEIR_RESET)
+        self._events.append(StreamReset(stream_id, status, True))
+
+    def _over_unanswered(self, stream_id: int) -> bool:
+        """Whether this stream of ours ended with our own FIN, the only one that it has: it was unidirectional.
+
+        It may have been over before the peer saw it, so that a refusal comes late; and it is the only word of the peer
+        about a stream whose bytes it threw away.
+        """
+        return self._table.closed.get(stream_id) is ClosedBy.OUR_END
 
     def _on_settings(self, flags: int, payload: memoryview) -> None:
         entries, clear = frames.unpack_settings(payload, flags, self._limits.settings_entries)
@@ -325,6 +337,9 @@ class SpdyConnection(SendingHalf):
         for stream in [s for s in self._live.values() if s.opened_by_us and s.stream_id > last_good]:
             self._drop(stream, ClosedBy.THEIR_RESET)
             self._events.append(StreamReset(stream.stream_id, RstStatus.REFUSED_STREAM, True))
+        for stream_id in [i for i in self._table.closed if i > last_good and self._over_unanswered(i)]:
+            self._table.remember(stream_id, ClosedBy.THEIR_RESET)
+            self._events.append(StreamReset(stream_id, RstStatus.REFUSED_STREAM, True))
 
     def _on_window_update(self, flags: int, payload: memoryview) -> None:
         stream_id, delta = frames.unpack_window_update(payload, flags)

@@ -67,7 +67,11 @@ class DataAfterReset:
 
 @dataclass(slots=True)
 class StreamReset:
-    """The stream is gone in both directions. ``by_peer`` tells a RST_STREAM that came from one that we had to send."""
+    """The stream is gone in both directions. ``by_peer`` tells a RST_STREAM that came from one that we had to send.
+
+    A unidirectional stream of ours is over with its FIN, maybe before the peer saw it begin: REFUSED_STREAM is told
+    even then, since what was said on it reached nobody.
+    """
 
     stream_id: int
     status: int

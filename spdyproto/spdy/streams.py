@@ -13,6 +13,7 @@ class ClosedBy(enum.Enum):
     """How a stream ended: a late frame after a reset is forgivable, one after an end is not."""
 
     BOTH_ENDED = "both ended"
+    OUR_END = "our FIN, on a unidirectional stream of ours"
     OUR_RESET = "our RST_STREAM"
     THEIR_RESET = "their RST_STREAM"
 
@@ -26,6 +27,7 @@ class Stream:
     theirs: Half
     opened_by_us: bool
     priority: int = 0
+    unidirectional: bool = False
     received: int = 0
     sent: int = 0
     blocked: deque[tuple[memoryview, bool]] | None = None

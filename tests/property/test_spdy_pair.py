@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -23,6 +24,8 @@ from support.strategies import HEADERS
 
 ROLES = st.sampled_from(list(Role))
 LIMITS = Limits(streams=6, data_frame_out=5000, queued_bytes=200_000, closed_streams=512)
+CUTS = {None: 1_000_000, 1: 4_000, 7: 28_000, 1000: 1_000_000}
+"""The payload of one example by how the link cuts: what bounds the cost of an example is its number of pieces."""
 
 
 def windowed() -> FlowPolicy:
@@ -32,7 +35,7 @@ def windowed() -> FlowPolicy:
 class Talk(RuleBasedStateMachine):
     """Random intents at both ends, random deliveries between; the model is what each end was allowed to say."""
 
-    @initialize(policy=st.sampled_from(list(Policy)), metered=st.booleans(), cut=st.sampled_from([None, 1, 7, 1000]))
+    @initialize(policy=st.sampled_from(list(Policy)), metered=st.booleans(), cut=st.sampled_from(list(CUTS)))
     def begin(self, policy: Policy, metered: bool, cut: int | None) -> None:
         self.policy = policy
         self.pair = Pair(policy=policy, flow=windowed if metered else Unmetered, limits=LIMITS, cut=cut)
@@ -42,6 +45,7 @@ class Talk(RuleBasedStateMachine):
         self.heard_end: set[tuple[Role, int]] = set()
         self.cut_short: set[int] = set()
         self.number = 0
+        self.budget = CUTS[cut]
 
     # -- intents
 
@@ -80,7 +84,8 @@ class Talk(RuleBasedStateMachine):
         if self.policy is Policy.KUBERNETES and not self._replied(engine, stream_id):
             return  # a Kubernetes peer drops it: see the quirks
         self.number += 1
-        data = bytes([self.number % 256]) * size
+        data = bytes([self.number % 256]) * min(size, self.budget)
+        self.budget -= len(data)
         if self._try(role, SpdyConnection.send_data, stream_id, data, fin=fin):
             self.spoken[role, stream_id] += data
             if fin:
@@ -161,6 +166,21 @@ class Talk(RuleBasedStateMachine):
 
 TestTalk = Talk.TestCase
 TestTalk.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+def test_a_refused_unidirectional_stream_is_told_though_it_was_over(policy: Policy) -> None:
+    """Found by `Talk`: both ends open their last stream at once; one of them is over with its own FIN, and refused."""
+    pair = Pair(policy=policy, limits=LIMITS)
+    for _ in range(LIMITS.streams - 1):
+        pair.client.open_stream([])
+    pair.settle()
+    pair.server.open_stream([])
+    refused = pair.client.open_stream([], fin=True, unidirectional=True)
+    pair.settle()
+    reset = ("StreamReset", refused, RstStatus.REFUSED_STREAM, True)
+    assert [event for event in pair.take(Role.CLIENT) if event[0] == "StreamReset"] == [reset]
+    pair.mirrored()
 
 
 @given(

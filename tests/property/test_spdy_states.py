@@ -29,6 +29,7 @@ class Law(RuleBasedStateMachine):
         self.bench = Bench(role, policy=policy)
         self.live: dict[int, list[Half]] = {}
         self.gone: dict[int, ClosedBy] = {}
+        self.alone: set[int] = set()
         self.next_ours, self.next_theirs = (1, 2) if role is Role.CLIENT else (2, 1)
 
     @precondition(lambda self: self.next_ours < 9)
@@ -39,6 +40,8 @@ class Law(RuleBasedStateMachine):
         flags = int(fin) | 2 * int(unidirectional)
         assert self.bench.sent() == [("SYN_STREAM", stream_id, flags, [("a", "b")], 0)]
         self.next_ours += 2
+        if unidirectional:
+            self.alone.add(stream_id)
         self._begin(
             stream_id, [Half.ENDED if fin else Half.OPEN, Half.ENDED if unidirectional else Half.AWAITING_REPLY]
         )
@@ -61,7 +64,7 @@ class Law(RuleBasedStateMachine):
     def _forget(self, stream_id: int) -> None:
         if self.live[stream_id] == [Half.ENDED, Half.ENDED]:
             del self.live[stream_id]
-            self.gone[stream_id] = ClosedBy.BOTH_ENDED
+            self.gone[stream_id] = ClosedBy.OUR_END if stream_id in self.alone else ClosedBy.BOTH_ENDED
 
     @rule(stream_id=STREAMS, act=ACTS)
     def we_act(self, stream_id: int, act: Act) -> None:
@@ -127,6 +130,18 @@ class Law(RuleBasedStateMachine):
             self.gone[stream_id] = ClosedBy.OUR_RESET
         else:
             assert (told, sent) == ([], [])
+
+    @rule(stream_id=STREAMS)
+    def they_refuse_what_is_over(self, stream_id: int) -> None:
+        if stream_id in self.live:
+            return
+        told, sent = self.bench.feed(wire.rst(stream_id, RstStatus.REFUSED_STREAM)), self.bench.sent()
+        assert sent == []
+        if self.gone.get(stream_id) is ClosedBy.OUR_END:
+            assert told == [("StreamReset", stream_id, RstStatus.REFUSED_STREAM, True)]
+            self.gone[stream_id] = ClosedBy.THEIR_RESET
+        else:
+            assert told == []
 
     def _on_stranger(self, stream_id: int, act: Act, told: list[Any], sent: list[Any]) -> None:
         assert told == []

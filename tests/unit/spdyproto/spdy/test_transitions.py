@@ -149,13 +149,32 @@ def test_how_an_opened_stream_begins(policy: Policy, fin: bool, unidirectional: 
     for bench, opener in ((ours, True), (theirs, False)):
         view = bench.engine.stream(opened)
         if fin and unidirectional:
-            assert view is ClosedBy.BOTH_ENDED
+            assert view is (ClosedBy.OUR_END if opener else ClosedBy.BOTH_ENDED)
             continue
         assert isinstance(view, StreamView)
         halves = (ENDED if fin else OPEN, ENDED if unidirectional else AWAITING)
         assert (view.ours, view.theirs) == (halves if opener else halves[::-1])
         assert view.opened_by_us is opener
         assert view.priority == 5
+
+
+@pytest.mark.parametrize("policy", Policy)
+def test_a_refusal_of_a_stream_that_our_fin_had_ended_is_told_once(policy: Policy) -> None:
+    """What was said on it reached nobody, and nothing else of the peer would ever tell."""
+    bench = Bench(Role.CLIENT, policy=policy)
+    stream_id = bench.we_open(replied=False, unidirectional=True)
+    bench.engine.send_data(stream_id, b"unheard-of", fin=True)
+    refusal = wire.rst(stream_id, RstStatus.REFUSED_STREAM)
+    assert bench.feed(wire.rst(stream_id, RstStatus.CANCEL)) == [], "it may have been read by then"
+    assert bench.feed(refusal, refusal) == [("StreamReset", stream_id, RstStatus.REFUSED_STREAM, True)]
+    assert bench.engine.stream(stream_id) is ClosedBy.THEIR_RESET
+
+
+def test_goaway_of_a_strict_peer_refuses_what_it_has_not_seen_even_if_that_was_over() -> None:
+    bench = Bench(Role.CLIENT, policy=Policy.STRICT)
+    seen, unseen = (bench.we_open(replied=False, unidirectional=True, fin=True) for _ in range(2))
+    told = bench.feed(wire.goaway(seen))
+    assert told == [("GoAwayReceived", seen, 0), ("StreamReset", unseen, RstStatus.REFUSED_STREAM, True)]
 
 
 @pytest.mark.parametrize("policy", Policy)
