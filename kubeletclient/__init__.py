@@ -62,7 +62,8 @@ if TYPE_CHECKING:
         UpgradeTimeout,
     )
     from kubeletclient.results import Completed
-    from kubeletclient.sync.client import Kubelet, Pod, connect_exec
+    from kubeletclient.sync.client import Kubelet, connect_exec
+    from kubeletclient.sync.pods import Pod
     from kubeletclient.sync.process import Process
     from spdyproto.channels.events import StreamSet
     from spdyproto.limits import Deadlines, Keepalive, Limits
@@ -136,7 +137,7 @@ _HOMES = {
     "Kubelet": "kubeletclient.sync.client",
     "Limits": "spdyproto.limits",
     "PIPE": "kubeletclient._policy",
-    "Pod": "kubeletclient.sync.client",
+    "Pod": "kubeletclient.sync.pods",
     "Process": "kubeletclient.sync.process",
     "StreamSet": "spdyproto.channels.events",
     "connect_exec": "kubeletclient.sync.client",

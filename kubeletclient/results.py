@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from kubeletclient import errors
 from kubeletclient._ladder import Attempt
@@ -17,6 +17,25 @@ from spdyproto.text import printable
 __all__ = ["Completed", "Context", "decoder", "failure_of", "stdin_cannot_end"]
 
 Text = TypeVar("Text", bytes, str)
+
+
+class Session(Protocol):
+    """What a result takes over from a process of either flavour."""
+
+    args: Sequence[str]
+
+    @property
+    def route(self) -> str: ...
+    @property
+    def transport(self) -> str: ...
+    @property
+    def protocol(self) -> str: ...
+    @property
+    def attempts(self) -> tuple[Attempt, ...]: ...
+    @property
+    def received(self) -> dict[str, int]: ...
+    @property
+    def sent(self) -> dict[str, int]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +62,29 @@ class Completed(Generic[Text]):
     @classmethod
     def of(
         cls,
-        args: Sequence[str],
+        process: Session,
         returncode: int,
         captured: tuple[bytes | None, bytes | None],
         decode: tuple[str, str] | None,
-        *rest: Any,  # noqa: ANN401 - the other fields in order
+        seconds: float,
     ) -> Completed[bytes] | Completed[str]:
-        """The result for captured bytes, decoded if that was asked for. Raises UnicodeDecodeError as
+        """The result of ``process``, captured bytes decoded if that was asked for. Raises UnicodeDecodeError as
         ``bytes.decode``.
         """
+        rest = (
+            process.route,
+            process.protocol,
+            process.received,
+            process.sent,
+            seconds,
+            process.transport,
+            process.attempts,
+        )
         out, err = captured
         if decode is None:
-            return Completed(args, returncode, out, err, *rest)
+            return Completed(process.args, returncode, out, err, *rest)
         text = [None if data is None else data.decode(*decode) for data in captured]
-        return Completed(args, returncode, text[0], text[1], *rest)
+        return Completed(process.args, returncode, text[0], text[1], *rest)
 
     def check_returncode(self) -> None:
         """Raise CommandFailed when the exit code is not 0."""

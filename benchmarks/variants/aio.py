@@ -11,7 +11,7 @@ from benchmarks.variants.limits import echo_answer
 from benchmarks.variants.meter import UNIT, Consumer, Meter, command
 from kubeletclient import PIPE, ClientCertificate
 from kubeletclient.aio import Kubelet, Process
-from kubeletclient.aio.client import Pod
+from kubeletclient.aio.pods import Pod
 
 Target = dict[str, str]
 _ZEROS = memoryview(bytes(1 << 20))

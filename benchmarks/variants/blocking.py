@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.variants.limits import echo_answer
 from benchmarks.variants.meter import UNIT, Consumer, Meter, command
 from kubeletclient import PIPE, ClientCertificate, Kubelet
-from kubeletclient.sync.client import Pod
+from kubeletclient.sync.pods import Pod
 
 Target = dict[str, str]
 _ZEROS = memoryview(bytes(1 << 20))

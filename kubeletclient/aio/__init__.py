@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from kubeletclient._ladder import Attempt
 from kubeletclient._policy import CAPTURE, DEVNULL, PIPE
-from kubeletclient.aio.client import Kubelet, Pod, connect_exec
+from kubeletclient.aio.client import Kubelet, connect_exec
+from kubeletclient.aio.pods import Pod
 from kubeletclient.aio.process import Process
 from kubeletclient.credentials import BearerToken, ClientCertificate
 from kubeletclient.errors import (

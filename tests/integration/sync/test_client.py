@@ -42,7 +42,7 @@ def test_the_container_is_asked_for_once_for_each_pod_object(server: FakeKubelet
     with client(server) as kubelet:
         pod = kubelet.pod("demo")
         assert pod.run(["echo", "x"], timeout=30).stdout == b"x\n"
-        assert pod._container == "main"
+        assert pod._ref.default_container == "main"
         assert pod.run(["echo", "y"], timeout=30).stdout == b"y\n"
         with pytest.raises(NotFound, match="no pod 'nobody'"):
             kubelet.pod("nobody").run(["echo"], timeout=30)
@@ -51,7 +51,7 @@ def test_the_container_is_asked_for_once_for_each_pod_object(server: FakeKubelet
 def test_names(server: FakeKubelet) -> None:
     with client(server) as kubelet:
         assert repr(kubelet) == f"<Kubelet {server.url}>"
-        assert repr(kubelet.pod("demo", "ns")) == f"<Pod ns/demo on {server.url}>"
+        assert repr(kubelet.pod("demo", "ns")) == f"<Pod ns/demo of <Kubelet {server.url}>>"
 
 
 def answer(text: bytes) -> ScriptedServer:
@@ -124,7 +124,7 @@ def test_closing_while_a_command_is_being_started(server: FakeKubelet, monkeypat
         kubelet.close()
         return opened[0]
 
-    monkeypatch.setattr("kubeletclient.sync.client.open_process", slow)
+    monkeypatch.setattr("kubeletclient.sync.commands.open_process", slow)
     with client(server) as kubelet, pytest.raises(ProcessClosed, match="this Kubelet was closed"):
         kubelet.pod("demo").popen(["sleep", "60"], container="main")
     with pytest.raises(ProcessClosed):

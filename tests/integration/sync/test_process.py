@@ -123,10 +123,12 @@ def test_a_pipe_that_nobody_reads_stops_the_socket_and_says_so(pod: Pod) -> None
 
 
 def test_a_slow_reader_is_no_dead_peer(pod: Pod) -> None:
+    client = pod._client
+    assert isinstance(client, Kubelet)
     quick = Kubelet(
-        str(pod._kubelet.endpoint),
-        ca=pod._kubelet._trust._ca,
-        credentials=pod._kubelet._trust.credentials,
+        str(client.endpoint),
+        ca=client._settings.trust._ca,
+        credentials=client._settings.trust.credentials,
         keepalive=Keepalive(period=0.02, deadline=0.05),
     )
     with quick, quick.pod("demo").popen(["source", str(8 * MIB)], container="main", timeout=30) as process:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,15 @@ from spdyproto.channels.events import Exited, Lost, StreamKind, StreamSet
 from spdyproto.channels.status import ExitStatus
 from spdyproto.errors import PeerClosed, PeerTimeout
 
-REST: tuple[Any, ...] = ("kubelet", "v4.channel.k8s.io", {"stdout": 1}, {}, 0.5, "spdy", ())
+PROCESS: Any = SimpleNamespace(
+    args=("x",),
+    route="kubelet",
+    protocol="v4.channel.k8s.io",
+    received={"stdout": 1},
+    sent={},
+    transport="spdy",
+    attempts=(),
+)
 
 
 @pytest.mark.parametrize("code", [0, 1, 137, 255])
@@ -59,16 +68,16 @@ def test_context_completes_an_error() -> None:
 
 
 def test_bytes_and_text() -> None:
-    raw = Completed.of(("x",), 0, (b"\xc3\xa9", None), None, *REST)
+    raw = Completed.of(PROCESS, 0, (b"\xc3\xa9", None), None, 0.5)
     assert (raw.stdout, raw.stderr, raw.route, raw.duration) == (b"\xc3\xa9", None, "kubelet", 0.5)
-    text = Completed.of(("x",), 0, (b"\xc3\xa9", b""), ("utf-8", "strict"), *REST)
+    text = Completed.of(PROCESS, 0, (b"\xc3\xa9", b""), ("utf-8", "strict"), 0.5)
     assert (text.stdout, text.stderr) == ("\u00e9", "")
     with pytest.raises(UnicodeDecodeError):
-        Completed.of(("x",), 0, (b"\xff", b""), ("utf-8", "strict"), *REST)
+        Completed.of(PROCESS, 0, (b"\xff", b""), ("utf-8", "strict"), 0.5)
 
 
 def test_check() -> None:
-    Completed.of(("x",), 0, (b"", b""), None, *REST).check_returncode()
+    Completed.of(PROCESS, 0, (b"", b""), None, 0.5).check_returncode()
     with pytest.raises(CommandFailed, match="code 3: x; its stderr: why") as caught:
-        Completed.of(("x",), 3, (b"out", b"why"), None, *REST).check_returncode()
+        Completed.of(PROCESS, 3, (b"out", b"why"), None, 0.5).check_returncode()
     assert (caught.value.stdout, caught.value.cmd) == (b"out", ["x"])

@@ -1,0 +1,92 @@
+"""One GET of a JSON document, as far as both flavours share it: the request, the bounded body, and the errors."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import time
+from typing import Any, Final
+
+from kubeletclient import _faults, errors
+from kubeletclient._door import Fetch
+from kubeletclient.endpoints import Target
+from spdyproto.text import printable
+
+__all__ = ["Body", "fetch_error", "request_of"]
+
+_TEXT: Final = 200
+"""Characters of a fault's text in an error."""
+
+
+def request_of(fetch: Fetch) -> tuple[str, dict[str, str]]:
+    """URL and headers. May read a token file. Raises CredentialsError."""
+    way = fetch.way
+    trust = way.settings.trust
+    trust.check(way.endpoint)
+    authorization = trust.authorization(time.monotonic())
+    headers = {"User-Agent": way.settings.agent, "Accept": "application/json"}
+    if authorization is not None:
+        headers["Authorization"] = authorization if isinstance(authorization, str) else authorization()
+    return f"{way.endpoint}{fetch.path}", headers
+
+
+class Body:
+    """Gathers the answer, bounded. ``add`` raises the error for one that is too large."""
+
+    def __init__(self, fetch: Fetch) -> None:
+        self._fetch = fetch
+        self._body = bytearray()
+
+    def add(self, piece: bytes) -> None:
+        """One more piece of the body."""
+        self._body += piece
+        if len(self._body) > self._fetch.limit:
+            raise fetch_error(self._fetch, None, ValueError(f"it is larger than {self._fetch.limit} bytes"))
+
+    def parse(self) -> Any:  # noqa: ANN401 - JSON
+        """The document. Raises the error for what is not JSON."""
+        try:
+            return json.loads(self._body)
+        except (ValueError, RecursionError) as error:
+            raise fetch_error(self._fetch, None, ValueError("it is not JSON")) from error
+
+
+def fetch_error(fetch: Fetch, status: int | None, fault: Exception | None) -> errors.ClientError:
+    """The document could not be had: ``status`` is another one than 200, or ``fault`` is what httpx or the parser said.
+
+    Faults of the dial and of TLS become the errors that a streaming request itself would have met.
+    """
+    way = fetch.way
+    url = f"{way.endpoint}{fetch.path}"
+    target = Target(way.endpoint, fetch.path, url, way.route)
+    beneath = _beneath(fault)
+    if isinstance(beneath, ssl.SSLError):
+        return _faults.tls_fault(target, beneath, way.settings.trust.server_name or way.endpoint.host)
+    if isinstance(beneath, socket.gaierror):
+        return _faults.resolve_fault(target, beneath)
+    if isinstance(beneath, ConnectionRefusedError):
+        return _faults.dial_fault(target, [(way.endpoint.host, beneath)])
+    why = f"the {way.route} answered HTTP {status}" if status is not None else str(fault) or type(fault).__name__
+    kinds: dict[int, type[errors.ClientError]] = {
+        401: errors.Unauthorized,
+        403: errors.Forbidden,
+        404: errors.NotFound,
+    }
+    kind: type[errors.ClientError] = errors.InvalidAnswer if isinstance(fault, ValueError) else errors.ConnectError
+    if status is not None:
+        kind = kinds.get(status, errors.ServerError)
+    return kind(
+        f"{fetch.why}{fetch.what} cannot be had: {printable(why, limit=_TEXT)}",
+        hint=fetch.hint,
+        route=way.route,
+        url=url,
+        http_status=status,
+    )
+
+
+def _beneath(fault: BaseException | None) -> BaseException | None:
+    """The system's own error under those of the HTTP library, which keep it as their cause or context."""
+    while fault is not None and not isinstance(fault, OSError):
+        fault = fault.__cause__ or fault.__context__
+    return fault

@@ -1,0 +1,194 @@
+"""A pod: the verbs that callers use, each with its signature and its rules. What a verb does is in its own module."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypedDict, Unpack, overload
+
+from kubeletclient._door import PodRef
+from kubeletclient._plan import command_words, plan_process, plan_run
+from kubeletclient._policy import CAPTURE, CAPTURE_LIMIT, PIPE, Deadline, InputTarget, OutputTarget
+from kubeletclient.results import Completed
+from kubeletclient.sync import commands
+from kubeletclient.sync.commands import Call
+from kubeletclient.sync.door import Client
+from kubeletclient.sync.process import Process
+
+__all__ = ["Pod"]
+
+
+class _RunOptions(TypedDict, total=False):
+    """What every overload of ``run`` takes."""
+
+    container: str | None
+    stdin: InputTarget
+    stdout: OutputTarget | None
+    stderr: OutputTarget | None
+    tty: bool
+    check: bool
+    timeout: float | None
+    capture_limit: int
+
+
+class Pod:
+    """A pod; made by ``Kubelet.pod``."""
+
+    def __init__(self, client: Client, ref: PodRef) -> None:
+        self._client = client
+        self._ref = ref
+
+    def __repr__(self) -> str:
+        return f"<Pod {self.namespace}/{self.name} of {self._client!r}>"
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._ref.name
+
+    @property
+    def namespace(self) -> str:
+        """Its namespace."""
+        return self._ref.namespace
+
+    @property
+    def uid(self) -> str | None:
+        """Its uid, if the caller gave one."""
+        return self._ref.uid
+
+    @overload
+    def run(
+        self,
+        args: Sequence[str],
+        *,
+        input: InputTarget = None,
+        text: Literal[False] = False,
+        encoding: None = None,
+        errors: None = None,
+        **options: Unpack[_RunOptions],
+    ) -> Completed[bytes]: ...
+
+    @overload
+    def run(
+        self,
+        args: Sequence[str],
+        *,
+        input: InputTarget | str = None,
+        text: Literal[True],
+        encoding: str | None = None,
+        errors: str | None = None,
+        **options: Unpack[_RunOptions],
+    ) -> Completed[str]: ...
+
+    @overload
+    def run(
+        self,
+        args: Sequence[str],
+        *,
+        input: InputTarget | str = None,
+        text: bool = False,
+        encoding: str | None = None,
+        errors: str | None = None,
+        **options: Unpack[_RunOptions],
+    ) -> Completed[bytes] | Completed[str]: ...
+
+    def run(
+        self,
+        args: Sequence[str],
+        *,
+        container: str | None = None,
+        input: InputTarget | str = None,
+        stdin: InputTarget = None,
+        stdout: OutputTarget | None = CAPTURE,
+        stderr: OutputTarget | None = CAPTURE,
+        tty: bool = False,
+        check: bool = False,
+        timeout: float | None = None,
+        text: bool = False,
+        encoding: str | None = None,
+        errors: str | None = None,
+        capture_limit: int = CAPTURE_LIMIT,
+    ) -> Completed[bytes] | Completed[str]:
+        """Run a command to its end; like ``subprocess.run``.
+
+        - ``args``: the words of the command. No shell is involved: for one give ``["sh", "-c", "..."]``.
+        - ``container``: by default the pod's default container, which costs a request for the node's pods, once per
+          Pod object.
+        - ``input`` (or ``stdin``): bytes, a descriptor, a binary file, or an iterable of bytes; None opens no
+          stdin. Text with
+          ``text=True``. Bytes that the command leaves unread are no error.
+        - ``stdout``, ``stderr``: CAPTURE (kept in memory, ``capture_limit`` bytes for both together), DEVNULL, a
+          descriptor, a
+          binary file, a function that is called with each piece (a memoryview that is valid only during the call),
+          or None: not asked for.
+        - ``tty``: run on a terminal, which mixes stderr into stdout; stdin is never ended then.
+        - ``check``: raise CommandFailed for another exit code than 0.
+        - ``timeout``: seconds for all of it, from the dial to the exit status.
+        - ``text``, ``encoding``, ``errors``: decode what is captured, as UTF-8 if no encoding is named.
+
+        Raises ConnectError, UpgradeRefused and their kin when the command was not started; ConnectionLost when its
+        end is unknown; RemoteError when the server reports a failure without an exit code; DeadlineExceeded;
+        OutputLimitExceeded. Each carries what had been captured. What a function of the caller's raises goes
+        through.
+
+        However it ends, with Ctrl-C too, the connection is closed. The command itself may go on running: a kubelet
+        does not kill it when the client leaves.
+        """
+        plan = plan_run(
+            input=input,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            tty=tty,
+            capture_limit=capture_limit,
+            text=text,
+            encoding=encoding,
+            errors=errors,
+        )
+        call = Call(self._client, self._ref, container, plan, Deadline.after(timeout), capture_limit)
+        return commands.run(call, command_words(args), check=check)
+
+    def popen(
+        self,
+        args: Sequence[str],
+        *,
+        container: str | None = None,
+        stdin: InputTarget = None,
+        stdout: OutputTarget | None = PIPE,
+        stderr: OutputTarget | None = PIPE,
+        tty: bool = False,
+        timeout: float | None = None,
+        capture_limit: int = CAPTURE_LIMIT,
+    ) -> Process:
+        """Start a command and return while it runs; like ``subprocess.Popen``. Arguments as for ``run``.
+
+        PIPE gives a file on the process. Returns when the server has accepted every stream. ``timeout`` bounds the
+        life of the whole session: past it every wait raises DeadlineExceeded and the connection is closed.
+        ``capture_limit`` is for CAPTURE and for what ``communicate`` gathers from each pipe.
+
+        Raises as ``run`` does for a command that was not started; nothing is left open then, nor after Ctrl-C.
+        """
+        plan = plan_process(stdin=stdin, stdout=stdout, stderr=stderr, tty=tty, capture_limit=capture_limit)
+        call = Call(self._client, self._ref, container, plan, Deadline.after(timeout), capture_limit)
+        return commands.popen(call, command_words(args))
+
+    def attach(
+        self,
+        *,
+        container: str | None = None,
+        stdin: InputTarget = None,
+        stdout: OutputTarget | None = PIPE,
+        stderr: OutputTarget | None = PIPE,
+        tty: bool = False,
+        timeout: float | None = None,
+        capture_limit: int = CAPTURE_LIMIT,
+    ) -> Process:
+        """Attach to the main process of a container: its output from now on, and its stdin if it has one.
+
+        Parameters and answer as of ``popen``. ``tty`` must say what the container was started with: a kubelet goes by
+        the container, whatever is asked for. Attach has no exit code: ``wait`` answers 0 once the server has said that
+        the session ended, be it that the process ended or that stdin did. Ending stdin ends the session, and the
+        process's own stdin where the container says ``stdinOnce``. Leaving does not touch the process.
+        """
+        plan = plan_process(stdin=stdin, stdout=stdout, stderr=stderr, tty=tty, capture_limit=capture_limit)
+        call = Call(self._client, self._ref, container, plan, Deadline.after(timeout), capture_limit)
+        return commands.attach(call)

@@ -1,0 +1,111 @@
+"""One GET of a JSON document: its request, its bounded body, and its errors."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from dataclasses import replace
+
+import pytest
+
+from kubeletclient import (
+    BearerToken,
+    ConnectError,
+    ConnectionRefused,
+    Forbidden,
+    InvalidAnswer,
+    NameResolutionError,
+    NotFound,
+    ServerError,
+    Unauthorized,
+    UnknownAuthorityError,
+)
+from kubeletclient._door import Fetch, Way
+from kubeletclient._fetch import Body, fetch_error, request_of
+from kubeletclient._settings import Settings
+from kubeletclient._trust import Trust
+from kubeletclient.endpoints import parse_endpoint
+
+
+def fetch_of(trust: Trust) -> Fetch:
+    settings = Settings.of(
+        trust,
+        transport="auto",
+        method="POST",
+        protocols=None,
+        limits=None,
+        deadlines=None,
+        keepalive=None,
+        user_agent="agent",
+        tracer=None,
+        bearer_subprotocol=False,
+    )
+    way = Way("kubelet", parse_endpoint("https://node:10250"), settings)
+    return Fetch(way, "/pods", "the list", "no container was named, and ", "give container=")
+
+
+PODS = fetch_of(Trust())
+
+
+def test_the_request() -> None:
+    url, headers = request_of(fetch_of(Trust(credentials=BearerToken("t"))))
+    assert url == "https://node:10250/pods"
+    assert headers == {"User-Agent": "agent", "Accept": "application/json", "Authorization": "Bearer t"}
+    assert "Authorization" not in request_of(PODS)[1]
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (401, Unauthorized),
+        (403, Forbidden),
+        (404, NotFound),
+        (500, ServerError),
+        (302, ServerError),
+        (None, ConnectError),
+    ],
+)
+def test_a_list_that_cannot_be_had_says_what_to_do(status: int | None, kind: type[Exception]) -> None:
+    with pytest.raises(kind, match=r"no container was named.*give container="):
+        raise fetch_error(PODS, status, LookupError("boom"))
+
+
+def wrapped(beneath: OSError) -> Exception:
+    """As httpx has it: its own error around the system's, two deep."""
+    outer, inner = LookupError("outer"), LookupError("inner")
+    outer.__cause__, inner.__context__ = inner, beneath
+    return outer
+
+
+def distrust() -> ssl.SSLCertVerificationError:
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error.verify_code, error.verify_message = 20, "unable to get local issuer certificate"
+    return error
+
+
+@pytest.mark.parametrize(
+    ("beneath", "kind"),
+    [
+        (distrust(), UnknownAuthorityError),
+        (ConnectionRefusedError(111, "Connection refused"), ConnectionRefused),
+        (socket.gaierror(-2, "Name or service not known"), NameResolutionError),
+        (ConnectionResetError(104, "reset"), ConnectError),
+    ],
+)
+def test_faults_of_the_dial_are_the_same_as_for_exec(beneath: OSError, kind: type[Exception]) -> None:
+    assert type(fetch_error(PODS, None, wrapped(beneath))) is kind
+
+
+def test_a_list_without_end() -> None:
+    body = Body(replace(PODS, limit=100))
+    body.add(bytes(100))
+    with pytest.raises(InvalidAnswer, match="larger than 100 bytes"):
+        body.add(b"x")
+
+
+@pytest.mark.parametrize("text", [b"", b"<html>", b"[" * 100_000, b'{"items":'])
+def test_a_list_that_is_not_json(text: bytes) -> None:
+    body = Body(PODS)
+    body.add(text)
+    with pytest.raises(InvalidAnswer, match="it is not JSON"):
+        body.parse()
