@@ -1,18 +1,21 @@
-"""One client of the fake kubelet: TCP below, TLS in the middle, HTTP/1.1 and then an exec session above.
+"""One client of a server of this package: TCP below, TLS in the middle, HTTP and then perhaps a session above.
+
+Nothing here knows a kubelet: what answers the requests is the host's ``Application``, and what an upgraded connection
+speaks is the ``Session`` that an ``Upgrade`` opens.
 
 Theory of operation. The transport is plain TCP and TLS is pumped here (``spdyproto.tls``), with two scratch buffers
 that all connections of the loop share: ciphertext is read into one, plaintext decrypted into the other and handed on
 as a view, so that a connection costs little while it is idle and nothing is copied that a command does not keep.
 Output is collected by the engine and leaves once per turn of the loop, up to 256 KiB in one write.
 
-A connection goes through phases, each with a deadline: handshake and first head, requests, exec, and the end. The end
-is slow on purpose: what is queued is flushed, close_notify and FIN are sent, and what the client still sends is read
-and dropped until it closes too. Closing a socket with unread data makes TCP reset the connection, and a reset can
+A connection goes through phases, each with a deadline: handshake and first head, requests, session, and the end. The
+end is slow on purpose: what is queued is flushed, close_notify and FIN are sent, and what the client still sends is
+read and dropped until it closes too. Closing a socket with unread data makes TCP reset the connection, and a reset can
 destroy output on its way, the exit status with it.
 
 Back-pressure. When the transport's buffer is full nothing is taken from the engine, whose queue then fills and tells
-the command to wait; in the HTTP phase no more requests are read. A command that does not take its stdin stops the
-reading, of everything: that is what a kubelet does too.
+the command to wait; in the HTTP phase no request is taken up, and no piece of a body asked for. A command that does not
+take its stdin stops the reading, of everything: that is what a kubelet does too.
 """
 
 from __future__ import annotations
@@ -21,15 +24,14 @@ import asyncio
 import enum
 import socket
 import ssl
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from fakekubelet.http import HttpConnection, RawAnswer, Response
-from fakekubelet.routes import ExecAccepted, Router
-from fakekubelet.sessions import ExecSession
-from spdyproto.limits import Deadlines, Limits
-from spdyproto.tls import TLSPipe
+from fakekubelet.http1 import Http1Server, HttpServer
+from fakekubelet.messages import Application, Request, Upgrade
+from fakekubelet.upgrades import Session, SessionHost
+from spdyproto.types import Buffer
 
 SCRATCH = 256 * 1024
 """Bytes read at once. Larger reads were not faster; smaller ones cost system calls."""
@@ -51,7 +53,8 @@ class Timeouts:
     """From an answer to the end of the next request: the kubelet's ``IdleTimeout``."""
 
     stream_idle: float = 4 * 3600.0
-    """Of an exec without any byte in either direction: ``StreamIdleTimeout`` of the streaming server."""
+    """Of a session without any byte in either direction (``StreamIdleTimeout`` of the streaming server), and of an
+    answer that the client does not take or the server does not give (a kubelet's ``WriteTimeout``)."""
 
     linger: float = 5.0
     """For the client to close its end after our last byte was taken."""
@@ -62,23 +65,61 @@ class Phase(enum.Enum):
 
     HANDSHAKE = enum.auto()
     HTTP = enum.auto()
-    EXEC = enum.auto()
+    SESSION = enum.auto()
     END = enum.auto()  # nothing any more
 
 
-class Host(Protocol):
-    """The server, as its connections see it."""
+class Pipe(Protocol):
+    """What turns the transport's bytes into plaintext and back: ``spdyproto.tls.TLSPipe``, or nothing at all."""
 
-    loop: asyncio.AbstractEventLoop
-    router: Router
-    limits: Limits
-    deadlines: Deadlines
+    def do_handshake(self, ciphertext: Buffer = b"") -> bool:
+        """Go on with the handshake; True when it is complete."""
+
+    def receive(self, ciphertext: Buffer, plain: memoryview) -> Iterator[memoryview]:
+        """Plaintext of ``ciphertext``; views that are valid until the iterator goes on."""
+
+    def receive_eof(self) -> bool:
+        """The transport has ended; whether the peer had said so."""
+
+    def send(self, segments: Iterable[Buffer]) -> None:
+        """Queue plaintext."""
+
+    def take(self) -> bytes:
+        """What is queued for the transport."""
+
+    def close_notify(self) -> None:
+        """Tell the peer that nothing follows."""
+
+    @property
+    def pending(self) -> int:
+        """Bytes that wait for ``take``."""
+
+    @property
+    def closed_by_peer(self) -> bool:
+        """The peer has said that nothing follows."""
+
+    @property
+    def peer_chain_der(self) -> list[bytes]:
+        """The peer's certificates, its own first."""
+
+    @property
+    def alpn(self) -> str | None:
+        """The protocol agreed on in the handshake."""
+
+
+class Host(SessionHost, Protocol):
+    """A server, as its connections see it."""
+
+    application: Application
     timeouts: Timeouts
+    body_limit: int
+    """Bytes of a request's body; more are answered by 413."""
     ciphertext: memoryview
     plaintext: memoryview
+    """Scratch space of all connections."""
 
-    def make_pipe(self) -> TLSPipe:
-        """The server's end of a new TLS connection."""
+    def make_pipe(self) -> Pipe:
+        """The server's end of a new connection."""
 
     def admit(self, connection: Connection) -> bool:
         """Whether one more connection may be served; if so it is remembered."""
@@ -86,11 +127,8 @@ class Host(Protocol):
     def forget(self, connection: Connection) -> None:
         """A connection has ended."""
 
-    def session_started(self, session: ExecSession) -> None:
+    def session_started(self, session: Session) -> None:
         """Remember a session until ``session_over``."""
-
-    def session_over(self, session: ExecSession) -> None:
-        """Its command has ended."""
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -101,14 +139,15 @@ class Connection(asyncio.BufferedProtocol):
         self._host = host
         self._pipe = host.make_pipe()
         self._phase = Phase.HANDSHAKE
-        self._http = HttpConnection(host.limits)
-        self._exec: ExecSession | None = None
+        self._http: HttpServer | None = None
+        self._session: Session | None = None
         self._transport: asyncio.Transport
         self._first = b""
         self._certificates: list[bytes] = []
         self._write_paused = False
         self._read_paused = False
-        self._requests_paused = False
+        self._waiters: list[asyncio.Future[None]] = []  # for room
+        self._peer_ended = False
         self._batching = False  # somebody will flush when the work in hand is done
         self._flush_due = False
         self._ending = False
@@ -135,7 +174,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._phase is Phase.END:
             return
         now = self.loop.time()
-        if self._phase is not Phase.EXEC:
+        if self._phase is not Phase.SESSION:
             self._active = now
         self._batching = True
         try:
@@ -146,28 +185,28 @@ class Connection(asyncio.BufferedProtocol):
             self._batching = False
         self._flush()
 
-    def eof_received(self) -> None:  # noqa: D102 - as asyncio.BaseProtocol
-        self._on_peer_end(self._pipe.receive_eof() if self._phase is not Phase.END else True)
-        # None: the transport flushes what it has and closes itself
+    def eof_received(self) -> bool:  # noqa: D102 - as asyncio.BaseProtocol
+        return self._on_peer_end(self._pipe.receive_eof() if self._phase is not Phase.END else True)
+        # False: the transport flushes what it has and closes itself
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102 - as asyncio.BaseProtocol
         if self._timer is not None:
             self._timer.cancel()
+        http, self._http = self._http, None
+        if http is not None:
+            http.close()
         self._on_peer_end(False)
         self._host.forget(self)
 
     def pause_writing(self) -> None:  # noqa: D102 - as asyncio.BaseProtocol
         self._write_paused = True
-        if self._phase is Phase.HTTP:
-            self._requests_paused = True
-            self._transport.pause_reading()
 
     def resume_writing(self) -> None:  # noqa: D102 - as asyncio.BaseProtocol
         self._write_paused = False
-        if self._requests_paused:
-            self._requests_paused = False
-            self._transport.resume_reading()
-            self._serve_requests()
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
         self._flush()
 
     def abort(self) -> None:
@@ -185,64 +224,92 @@ class Connection(asyncio.BufferedProtocol):
                 return
             self._certificates = pipe.peer_chain_der
             self._phase = Phase.HTTP
+            host = self._host
+            self._http = Http1Server(self, host.application, host.limits, host.body_limit)
             ciphertext = ciphertext[:0]
         for plain in pipe.receive(ciphertext, self._host.plaintext):
-            if self._phase is Phase.EXEC:
-                assert self._exec is not None
-                if self._exec.receive(plain, now):
+            if self._phase is Phase.SESSION:
+                assert self._session is not None
+                if self._session.receive(plain, now):
                     self._active = now
-            elif self._phase is Phase.HTTP:
-                self._http.feed(bytes(plain))
-                self._serve_requests()
-        if pipe.closed_by_peer:
-            self._on_peer_end(True)
+            elif self._phase is Phase.HTTP and self._http is not None:
+                self._http.receive(bytes(plain))
+        if pipe.closed_by_peer and not self._on_peer_end(True):
             self._close()
 
-    def _serve_requests(self) -> None:
-        while self._phase is Phase.HTTP and not self._write_paused and not self._transport.is_closing():
-            item = self._http.next()
-            if item is None:
-                if self._http.waiting_for_100:
-                    self._write(self._http.go_on())
-                return
-            if isinstance(item, Response):
-                self._write(self._http.answer(None, item)[0])
-                self._shut_down()
-                return
-            answer = self._host.router.answer(item, self._certificates)
-            if isinstance(answer, ExecAccepted):
-                self._switch(answer)
-                return
-            if isinstance(answer, RawAnswer):
-                self._write(answer.data)
-                self._shut_down()
-                return
-            output, last = self._http.answer(item, answer)
-            self._write(output)
-            if last or answer.close:
-                self._shut_down()
-            else:
-                self._arm(self._host.timeouts.idle)
-
-    def _switch(self, accepted: ExecAccepted) -> None:
-        host = self._host
-        head = self._http.switch(accepted.headers)
-        surplus = self._http.surplus
-        session = ExecSession(self, accepted, host.limits, host.deadlines, host.session_over)
-        self._exec = session
-        self._phase = Phase.EXEC
-        host.session_started(session)  # first, so that a client which has the 101 finds it among the executions
-        self._write(head)
-        session.start(self._active)
-        self._arm_exec()
-        if surplus:
-            session.receive(surplus, self._active)
-
-    def _on_peer_end(self, clean: bool) -> None:
-        """Nothing more comes from the client."""
+    def _on_peer_end(self, clean: bool) -> bool:
+        """Nothing more comes from the client. True: an answer is under way to it still."""
+        if self._phase is Phase.HTTP and self._http is not None:
+            self._peer_ended = True
+            if self._http.receive_eof():
+                return True
         phase, self._phase = self._phase, Phase.END
-        if phase is Phase.EXEC and self._exec is not None:
-            self._exec.receive_eof(self.loop.time(), clean=clean)
+        if phase is Phase.SESSION and self._session is not None:
+            self._session.receive_eof(self.loop.time(), clean=clean)
+        return False
+
+    # -- the Wire of an HTTP server ----------------------------------------------------------------------------------
+
+    def write(self, plain: bytes) -> None:
+        """As ``Wire.write``."""
+        if plain and not self._transport.is_closing():
+            self._pipe.send([plain])
+            self._transport.write(self._pipe.take())
+
+    async def drained(self) -> None:
+        """As ``Wire.drained``."""
+        while self._write_paused and not self._transport.is_closing():
+            waiter = self.loop.create_future()
+            self._waiters.append(waiter)
+            await waiter
+        if self._transport.is_closing():
+            raise ConnectionAbortedError("the client has left")
+
+    def complete(self, request: Request) -> Request:
+        """As ``Wire.complete``."""
+        address = self._transport.get_extra_info("peername") or ("",)
+        return replace(request, certificates=self._certificates, peer=address[0])
+
+    def switch(self, upgrade: Upgrade, head: Callable[[], bytes], surplus: bytes) -> None:
+        """As ``Wire.switch``."""
+        host = self._host
+        session = upgrade.open(self, host)
+        host.session_started(session)
+        self._http = None
+        self._session = session
+        self._phase = Phase.SESSION
+        self._active = now = self.loop.time()
+        self.write(head())
+        self._batching = True
+        try:
+            session.start(now)
+            self._arm_session()
+            if surplus:
+                session.receive(surplus, now)
+        finally:
+            self._batching = False
+        if self._peer_ended:
+            self._on_peer_end(True)
+        self._flush()
+
+    def at_work(self) -> None:
+        """As ``Wire.at_work``."""
+        self._arm(self._host.timeouts.stream_idle)
+
+    def at_rest(self) -> None:
+        """As ``Wire.at_rest``."""
+        self._arm(self._host.timeouts.idle)
+
+    def shut_down(self) -> None:
+        """As ``Wire.shut_down``."""
+        self._http = None
+        self._shut_down()
+
+    def cut(self, error: Exception | None = None) -> None:
+        """As ``Wire.cut``."""
+        if error is not None:
+            self.loop.call_exception_handler({"message": "a request was not answered", "exception": error})
+        self._transport.abort()
 
     # -- outgoing ----------------------------------------------------------------------------------------------------
 
@@ -265,11 +332,11 @@ class Connection(asyncio.BufferedProtocol):
             return
         if self._ending:
             self._shut_down()
-        elif self._exec is not None and self._exec.starved:
+        elif self._session is not None and self._session.starved:
             self.loop.call_soon(self._offer_room)
 
     def _hand_over(self) -> None:
-        session, pipe, transport = self._exec, self._pipe, self._transport
+        session, pipe, transport = self._session, self._pipe, self._transport
         if self._write_paused:
             if pipe.pending > _TLS_ANSWERS:  # the client makes TLS answer, and does not take the answers
                 transport.abort()
@@ -282,18 +349,13 @@ class Connection(asyncio.BufferedProtocol):
             transport.write(pipe.take())
 
     def _offer_room(self) -> None:
-        if self._exec is not None and not self._write_paused:
+        if self._session is not None and not self._write_paused:
             self._batching = True
             try:
-                self._exec.room()
+                self._session.room()
             finally:
                 self._batching = False
             self._flush()
-
-    def _write(self, plain: bytes) -> None:
-        if plain:
-            self._pipe.send([plain])
-            self._transport.write(self._pipe.take())
 
     # -- reading on demand -------------------------------------------------------------------------------------------
 
@@ -325,12 +387,15 @@ class Connection(asyncio.BufferedProtocol):
         """Everything is with the transport: say so, and wait for the client to close."""
         self._phase = Phase.END
         self._ending = False
-        self._exec = None
+        self._session = None
         if self._transport.is_closing():
             return
         self._pipe.close_notify()
         if self._pipe.pending:
             self._transport.write(self._pipe.take())
+        if self._peer_ended:
+            self._transport.close()
+            return
         try:
             self._transport.write_eof()
         except OSError:
@@ -348,7 +413,7 @@ class Connection(asyncio.BufferedProtocol):
         self._close()
 
     def _close(self) -> None:
-        self._exec = None
+        self._session = None
         self._transport.close()
 
     # -- deadlines ---------------------------------------------------------------------------------------------------
@@ -364,9 +429,9 @@ class Connection(asyncio.BufferedProtocol):
                 self._timer.cancel()
             self._timer = self.loop.call_at(deadline, self._on_timer)
 
-    def _arm_exec(self) -> None:
+    def _arm_session(self) -> None:
         idle = self._active + self._host.timeouts.stream_idle
-        due = self._exec.engine.next_deadline() if self._exec is not None else None
+        due = self._session.engine.next_deadline() if self._session is not None else None
         self._arm_at(idle if due is None else min(idle, due))
 
     def _on_timer(self) -> None:
@@ -375,13 +440,13 @@ class Connection(asyncio.BufferedProtocol):
         patience = self._active + self._host.timeouts.stream_idle
         if now < self._deadline:
             self._arm_at(self._deadline)
-        elif self._phase is Phase.EXEC and self._exec is not None and now < patience:
-            self._exec.handle_timeout(now)
-            self._arm_exec()
+        elif self._phase is Phase.SESSION and self._session is not None and now < patience:
+            self._session.handle_timeout(now)
+            self._arm_session()
         elif self._phase is Phase.END and self._patient and self._transport.get_write_buffer_size() and now < patience:
             self._arm(self._host.timeouts.linger)
-        elif self._phase is Phase.EXEC and self._exec is not None:
-            self._exec.hang_up()
+        elif self._phase is Phase.SESSION and self._session is not None:
+            self._session.hang_up()
         else:
             self._on_peer_end(False)
             self._transport.abort()
@@ -394,8 +459,3 @@ def _watch_for_dead_peers(sock: socket.socket) -> None:
         option = getattr(socket, name, None)
         if option is not None:
             sock.setsockopt(socket.IPPROTO_TCP, option, 15)
-
-
-def make_factory(host: Host) -> Callable[[], Connection]:
-    """What ``loop.create_server`` calls for each client."""
-    return lambda: Connection(host)

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from functools import partial
 from urllib.parse import quote
@@ -28,33 +29,29 @@ from fakekubelet.auth import (
     forbidden_text,
     request_attributes,
 )
-from fakekubelet.http import TEXT, RawAnswer, Request, Response, clean_path, go_error, plain
 from fakekubelet.mains import Attachment
+from fakekubelet.messages import TEXT, Answer, RawAnswer, Request, Response, Upgrade, clean_path, go_error, plain
 from fakekubelet.pods import Pod, PodTable
-from fakekubelet.runtimes import ExecRequest, Runtime
+from fakekubelet.runtimes import ExecRequest, Execution, Runtime
+from fakekubelet.sessions import ExecSession
+from fakekubelet.upgrades import Carrier, SessionHost
 from fakekubelet.websockets import dialect
 from spdyproto.channels.events import StreamSet
 from spdyproto.channels.subprotocols import Subprotocol
 from spdyproto.channels.upgrade import negotiate_upgrade
 from spdyproto.websocket.handshake import negotiate_websocket, take_bearer_token, wants_websocket
 
-
-@dataclass(frozen=True, slots=True)
-class ExecAccepted:
-    """A request that becomes a session: answer 101 with these headers, then start the runtime."""
-
-    headers: list[tuple[bytes, bytes]]
-    request: ExecRequest
-    runtime: Runtime
-
-
-Answer = Response | RawAnswer | ExecAccepted
-Handler = Callable[[Request, User, dict[str, str]], Answer]
+Handler = Callable[[Request, User, dict[str, str]], Answer | Awaitable[Answer]]
+"""What answers a request of a known shape: an ordinary function, or a coroutine function. It is given the caller and
+the named parts of the path."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One shape of a path: literal parts and ``{names}``."""
+    """One shape of a path: literal parts and ``{names}``. A last part ``{name...}`` takes all that is left, or nothing.
+
+    ``methods`` may be empty: then every method will do.
+    """
 
     methods: tuple[str, ...]
     shape: tuple[str, ...]
@@ -62,15 +59,60 @@ class Route:
 
     def match(self, parts: Sequence[str]) -> dict[str, str] | None:
         """The named parts, or None if the shape is another."""
-        if len(parts) != len(self.shape):
+        shape, found = self.shape, {}
+        if shape and shape[-1].endswith("...}"):
+            if len(parts) < len(shape) - 1:
+                return None
+            found[shape[-1][1:-4]] = "/".join(parts[len(shape) - 1 :])
+            shape, parts = shape[:-1], parts[: len(shape) - 1]
+        if len(parts) != len(shape):
             return None
-        found = {}
-        for part, expected in zip(parts, self.shape, strict=True):
+        for part, expected in zip(parts, shape, strict=True):
             if expected.startswith("{"):
                 found[expected[1:-1]] = part
             elif part != expected:
                 return None
         return found
+
+
+def route(methods: str, path: str, handler: Handler) -> Route:
+    """``route("GET POST", "/exec/{namespace}/{pod}/{container}", handler)``."""
+    return Route(tuple(methods.split()), tuple(path.strip("/").split("/")), handler)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a table knows of a path: the first route of that shape and method, else the methods that there are."""
+
+    route: Route | None
+    names: dict[str, str]
+    allowed: tuple[str, ...] = ()
+
+    async def answer(self, request: Request, user: User) -> Answer:
+        """What the route's handler says."""
+        assert self.route is not None
+        answer = self.route.handler(request, user, self.names)
+        return await answer if isinstance(answer, Awaitable) else answer
+
+
+class RouteTable:
+    """Routes in order: the first that fits is taken."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self.routes = tuple(routes)
+
+    def find(self, method: str, path: str) -> Found:
+        """For a clean path."""
+        parts = path.strip("/").split("/")
+        allowed: list[str] = []
+        for each in self.routes:
+            names = each.match(parts)
+            if names is None:
+                continue
+            if method in each.methods or not each.methods:
+                return Found(each, names)
+            allowed += each.methods
+        return Found(None, {}, tuple(dict.fromkeys(allowed)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,39 +126,41 @@ class Node:
     authorize: Authorizer
     protocols: tuple[Subprotocol, ...]
     websocket_protocols: tuple[str, ...]
+    executions: deque[Execution] = field(default_factory=deque)
+    """Filled with the record of every session."""
 
 
 class Router:
-    """The routes of one kubelet. Add a route here, and its prefix is served."""
+    """The ``Application`` that is a kubelet. Add a route here, and its prefix is served."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        both = ("GET", "POST")
         self._exact: dict[str, Callable[[Request], Response]] = {
             "/healthz": _healthz,
             **{f"/healthz/{name}": _ok for name in _CHECKS},
         }
-        self._routes = [
-            Route(("GET",), ("pods",), self._pods),
-            Route(both, ("exec", "{namespace}", "{pod}", "{container}"), self._exec),
-            Route(both, ("exec", "{namespace}", "{pod}", "{uid}", "{container}"), self._exec),
-            Route(both, ("attach", "{namespace}", "{pod}", "{container}"), self._attach),
-            Route(both, ("attach", "{namespace}", "{pod}", "{uid}", "{container}"), self._attach),
-        ]
-        self._prefixes = {route.shape[0] for route in self._routes}
+        self._table = RouteTable(
+            [
+                route("GET", "/pods", self._pods),
+                route("GET POST", "/exec/{namespace}/{pod}/{container}", self._exec),
+                route("GET POST", "/exec/{namespace}/{pod}/{uid}/{container}", self._exec),
+                route("GET POST", "/attach/{namespace}/{pod}/{container}", self._attach),
+                route("GET POST", "/attach/{namespace}/{pod}/{uid}/{container}", self._attach),
+            ]
+        )
+        self._prefixes = {each.shape[0] for each in self._table.routes}
 
-    def answer(self, request: Request, certificates: Sequence[bytes]) -> Answer:
-        """What the kubelet makes of a request; ``certificates`` are what the client showed in the handshake, in DER."""
+    async def answer(self, request: Request) -> Answer:
+        """What the kubelet makes of a request."""
         path = clean_path(request.path)
         if path != request.path and request.method != "CONNECT":
             return _redirect(request, path)
-        parts = path.strip("/").split("/")
         exact = self._exact.get(path)
-        if exact is None and parts[0] not in self._prefixes:
+        if exact is None and path.split("/", 2)[1] not in self._prefixes:
             return go_error(404, "404 page not found")
         node = self._node
         offer = take_bearer_token(request.headers)
-        user = node.authenticator.authenticate(certificates, request.values(b"authorization"), offer)
+        user = node.authenticator.authenticate(request.certificates, request.values(b"authorization"), offer)
         if user is None:
             return plain(401, "Unauthorized")
         if offer.token is not None:
@@ -124,20 +168,14 @@ class Router:
         attributes = request_attributes(user, request.method, path, node.name)
         if not any(node.authorize(each) for each in attributes):
             return plain(403, forbidden_text(attributes))
-        return exact(request) if exact is not None else self._dispatch(request, user, parts)
-
-    def _dispatch(self, request: Request, user: User, parts: Sequence[str]) -> Answer:
-        allowed: list[str] = []
-        for route in self._routes:
-            names = route.match(parts)
-            if names is None:
-                continue
-            if request.method in route.methods:
-                return route.handler(request, user, names)
-            allowed += route.methods
-        if not allowed:
+        if exact is not None:
+            return exact(request)
+        found = self._table.find(request.method, path)
+        if found.route is not None:
+            return await found.answer(request, user)
+        if not found.allowed:
             return plain(404, "404: Page Not Found")
-        return plain(405, "405: Method Not Allowed", [("Allow", ", ".join(allowed))])
+        return plain(405, "405: Method Not Allowed", [("Allow", ", ".join(found.allowed))])
 
     def _pods(self, request: Request, user: User, names: dict[str, str]) -> Response:
         accepted = [each.split(";")[0].strip() for value in request.values(b"accept") for each in value.split(",")]
@@ -197,13 +235,21 @@ class Router:
             if decision.protocol is None:
                 return RawAnswer(decision.to_bytes())
             protocol, transport = dialect(decision.protocol)
-            return ExecAccepted(decision.headers, replace(wanted, protocol=protocol, transport=transport), runtime)
+            return self._accept(decision.headers, replace(wanted, protocol=protocol, transport=transport), runtime)
         decision = negotiate_upgrade(request.headers, self._node.protocols)
         if decision.protocol is None:
             dated = [*decision.headers, (b"Date", formatdate(usegmt=True).encode())]
             return RawAnswer(replace(decision, headers=dated).to_bytes())
         protocol = Subprotocol(decision.protocol)
-        return ExecAccepted(decision.headers, replace(wanted, protocol=protocol), runtime)
+        return self._accept(decision.headers, replace(wanted, protocol=protocol), runtime)
+
+    def _accept(self, headers: list[tuple[bytes, bytes]], request: ExecRequest, runtime: Runtime) -> Upgrade:
+        def open_session(carrier: Carrier, host: SessionHost) -> ExecSession:
+            session = ExecSession(carrier, host, request, runtime)
+            self._node.executions.append(session.execution)  # before the 101, so that a client which has it finds it
+            return session
+
+        return Upgrade(headers, open_session)
 
 
 _CHECKS = ("ping", "log", "syncloop")

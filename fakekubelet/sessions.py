@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
 
-from fakekubelet.routes import ExecAccepted
-from fakekubelet.runtimes import STDIN_HIGH_WATER, Command, Execution, internal_failure
+from fakekubelet.runtimes import STDIN_HIGH_WATER, Command, ExecRequest, Execution, Runtime, internal_failure
+from fakekubelet.upgrades import Carrier, SessionHost
 from spdyproto.channels.events import Lost, Ready, Resized, SessionEvent, Stdin, StdinEnded, StreamKind, Transport
 from spdyproto.channels.session import ServerSession
 from spdyproto.channels.status import ExitStatus
 from spdyproto.errors import OutputLimitExceeded
-from spdyproto.limits import Deadlines, Limits
 from spdyproto.types import Buffer
 
 HIGH_WATER = 256 * 1024
@@ -28,45 +26,30 @@ HIGH_WATER = 256 * 1024
 _OUTPUTS = (StreamKind.STDOUT, StreamKind.STDERR)
 
 
-class Carrier(Protocol):
-    """What a session needs of its connection."""
-
-    loop: asyncio.AbstractEventLoop
-
-    def want_flush(self) -> None:
-        """Send what the session has queued, soon."""
-
-    def pause_reading(self) -> None:
-        """Leave what the client sends in the network."""
-
-    def resume_reading(self) -> None:
-        """Read again."""
-
-    def end(self, *, lost: bool) -> None:
-        """Close behind everything that is queued; without much patience if the session was ``lost``."""
-
-
 class ExecSession:
-    """Connects a ``ServerSession``, a ``Command`` and the connection; is the command's ``Outlet``."""
+    """A ``Session`` of ``fakekubelet.upgrades``: connects a ``ServerSession``, a ``Command`` and the connection, and is
+    the command's ``Outlet``."""
 
     def __init__(
         self,
         carrier: Carrier,
-        accepted: ExecAccepted,
-        limits: Limits,
-        deadlines: Deadlines,
-        on_over: Callable[[ExecSession], None],
+        host: SessionHost,
+        request: ExecRequest,
+        runtime: Runtime,
     ) -> None:
-        request = accepted.request
         self.engine = ServerSession(
-            request.protocol, request.streams, transport=request.transport, limits=limits, deadlines=deadlines
+            request.protocol,
+            request.streams,
+            transport=request.transport,
+            limits=host.limits,
+            deadlines=host.deadlines,
         )
         self.execution = Execution(request)
         self.execution.sent = self.engine.sent
         self._carrier: Carrier | None = carrier
         self._loop = carrier.loop
-        self._runtime = accepted.runtime
-        self._on_over = on_over
+        self._runtime = runtime
+        self._on_over = host.session_over
         self._command: Command | None = None
         self._over = False
         self._stdin_ended = not request.streams.stdin

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fakekubelet.http import HttpConnection, Request, Response, clean_path, go_error, plain
+from fakekubelet.http1 import HttpConnection
+from fakekubelet.messages import Request, Response, clean_path, go_error, plain
 from spdyproto.limits import Limits
 
 
