@@ -32,6 +32,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 __all__ = [
     "GoFront",
+    "GoProgram",
     "GoReport",
     "GoServer",
     "GoSession",
@@ -63,7 +64,7 @@ class PeerMissing(Exception):
 
 
 def build() -> Path:
-    """The folder with `kwserver`, `kwfront`, `kwclient` and `kwvectors`, built from the present sources.
+    """The folder with `kwserver`, `kwfront`, `kwcri`, `kwclient` and `kwvectors`, built from the present sources.
 
     Raises PeerMissing when the machine lacks what a build needs, and RuntimeError with the compiler's words when the
     sources themselves do not build. The result, of either kind, holds for the life of this process.
@@ -220,7 +221,7 @@ class GoUsage:
 
 
 @dataclass
-class _GoProgram:
+class GoProgram:
     """A server program as a context manager, on a free loopback port.
 
     Client certificates are judged against `client_ca`, tokens against the contents of `token_file`; with neither,
@@ -241,6 +242,8 @@ class _GoProgram:
     _unread: bytes = field(default=b"", init=False, repr=False)
 
     _name: ClassVar[str]
+    _start_seconds: ClassVar[float] = _START_SECONDS
+    _stop_seconds: ClassVar[float] = _STOP_SECONDS
 
     def _options(self) -> list[str]:
         """What only this program knows."""
@@ -259,7 +262,7 @@ class _GoProgram:
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, bufsize=0
         )
         try:
-            ready = json.loads(self._line(_START_SECONDS))
+            ready = json.loads(self._line(self._start_seconds))
         except BaseException:
             self._stop()
             raise
@@ -282,10 +285,15 @@ class _GoProgram:
 
     def usage(self) -> GoUsage:
         """What the server has cost so far, asked on its stdin so that asking costs no TLS session."""
+        return GoUsage(**self.ask("cpu"))
+
+    def ask(self, line: str, seconds: float = _START_SECONDS) -> dict[str, Any]:
+        """What the program answers to a line of its stdin."""
         stdin = self._running().stdin
         assert stdin is not None, "started with a pipe"
-        stdin.write(b"cpu\n")
-        return GoUsage(**json.loads(self._line(_START_SECONDS)))
+        stdin.write(line.encode() + b"\n")
+        answer: dict[str, Any] = json.loads(self._line(seconds))
+        return answer
 
     def log(self) -> str:
         """What the server has written to its stderr so far."""
@@ -318,10 +326,10 @@ class _GoProgram:
         assert self._log is not None
         process.stdin.close()
         try:
-            code = process.wait(_STOP_SECONDS)
+            code = process.wait(self._stop_seconds)
         except subprocess.TimeoutExpired:
             process.kill()
-            code = process.wait(_STOP_SECONDS)
+            code = process.wait(self._stop_seconds)
         process.stdout.close()
         log = self.log()
         self._log.close()
@@ -330,7 +338,7 @@ class _GoProgram:
 
 
 @dataclass
-class GoServer(_GoProgram):
+class GoServer(GoProgram):
     """`kwserver`: a kubelet with pod ``default/demo``, container ``main``.
 
     `outputs_end` says what a runtime does to stdout and stderr when a command ends: ``fin`` as containerd, ``reset``
@@ -377,7 +385,7 @@ class GoServer(_GoProgram):
 
 
 @dataclass
-class GoFront(_GoProgram):
+class GoFront(GoProgram):
     """`kwfront`: a kube-apiserver in front of the kubelet at `backend`, whose only pod is ``default/demo``.
 
     It shows `backend_certificate` to the kubelet, and verifies the kubelet's own with `backend_ca` or, as an apiserver

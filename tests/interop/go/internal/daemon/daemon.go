@@ -23,6 +23,9 @@ import (
 type Options struct {
 	Listen, Cert, Key string
 	Plain             bool
+	// Answer makes of a line of stdin what is written as JSON for it; nil knows the line cpu only. An error ends the
+	// program.
+	Answer func(line string) (any, error)
 }
 
 // Flags defines the options as flags of the program.
@@ -57,7 +60,11 @@ func Run(server *http.Server, o *Options) error {
 	if err := json.NewEncoder(os.Stdout).Encode(ready); err != nil {
 		return err
 	}
-	go func() { stop <- answerLines() }()
+	answer := o.Answer
+	if answer == nil {
+		answer = cost
+	}
+	go func() { stop <- answerLines(answer) }()
 	go func() {
 		signals := make(chan os.Signal, 1)
 		signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
@@ -74,16 +81,28 @@ func serve(server *http.Server, listener net.Listener, plain bool) error {
 	return server.ServeTLS(listener, "", "")
 }
 
+// longestLine bounds a line of stdin.
+const longestLine = 1 << 20
+
 // answerLines returns when stdin ends.
-func answerLines() error {
+func answerLines(answer func(string) (any, error)) error {
 	lines := bufio.NewScanner(os.Stdin)
+	lines.Buffer(nil, longestLine)
 	for lines.Scan() {
-		if lines.Text() != "cpu" {
-			return fmt.Errorf("stdin: expected the line cpu, got %q", lines.Text())
+		reply, err := answer(lines.Text())
+		if err != nil {
+			return err
 		}
-		if err := json.NewEncoder(os.Stdout).Encode(usage.Now()); err != nil {
+		if err := json.NewEncoder(os.Stdout).Encode(reply); err != nil {
 			return err
 		}
 	}
 	return lines.Err()
+}
+
+func cost(line string) (any, error) {
+	if line != "cpu" {
+		return nil, fmt.Errorf("stdin: expected the line cpu, got %q", line)
+	}
+	return usage.Now(), nil
 }
