@@ -21,6 +21,7 @@
           StatusError                   the error stream does not hold a status
           OutcomeUnknown                the protocol cannot tell success from loss
           UpgradeError                  the answer to an upgrade request is not one
+          ForwardingFailed              one forwarded connection failed; the session goes on
 """
 
 from __future__ import annotations
@@ -122,3 +123,14 @@ class OutcomeUnknown(RemoteProtocolError):
 
 class UpgradeError(RemoteProtocolError):
     """The bytes that came are no HTTP/1.1 answer to our upgrade request."""
+
+
+class ForwardingFailed(RemoteProtocolError):
+    """One forwarded connection failed, or was ended by the peer before its end; the others of its session go on.
+
+    ``text`` is the server's own, empty when it gave none.
+    """
+
+    def __init__(self, message: str, *, stream_id: int | None = None, text: str = "") -> None:
+        super().__init__(message, stream_id=stream_id)
+        self.text = text

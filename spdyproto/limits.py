@@ -30,6 +30,14 @@ class Limits:
     streams: int = 256
     """Streams alive at once. Exec needs five; port-forward two for each connection. spdystream has no limit at all."""
 
+    connections: int = 1024
+    """Forwarded connections alive at once in one port-forward session, which has two streams for each. Go's server has
+    no limit; a browser under load opens a few hundred."""
+
+    early_data: int = 64 * KIB
+    """Server role of port-forward: bytes of a connection that may wait until its second stream is there. Clients open
+    both before they send; hasty ones have a request head at most."""
+
     closed_streams: int = 1024
     """How many ended streams are remembered with the way they ended, so that late frames are told from wrong ones."""
 
