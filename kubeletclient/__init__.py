@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kubeletclient._ladder import Attempt
     from kubeletclient._policy import CAPTURE, DEVNULL, PIPE
-    from kubeletclient.credentials import BearerToken, ClientCertificate
+    from kubeletclient.credentials import BasicAuth, BearerToken, ClientCertificate, CombinedCredentials, Impersonation
     from kubeletclient.errors import (
         BadRequest,
         CertificateExpiredError,
@@ -34,9 +34,12 @@ if TYPE_CHECKING:
         CredentialsError,
         DeadlineExceeded,
         DialTimeout,
+        ExecPluginError,
+        ExecPluginNotFound,
         Forbidden,
         HandshakeCutError,
         InvalidAnswer,
+        KubeconfigError,
         KubewireError,
         NameResolutionError,
         NotFound,
@@ -46,6 +49,8 @@ if TYPE_CHECKING:
         PeerNotResponding,
         ProcessClosed,
         ProtocolNotSupported,
+        ProxyAuthenticationError,
+        ProxyError,
         Redirected,
         RemoteError,
         ServerError,
@@ -61,6 +66,7 @@ if TYPE_CHECKING:
         UpgradeRefused,
         UpgradeTimeout,
     )
+    from kubeletclient.plugins import PluginPolicy
     from kubeletclient.results import Completed
     from kubeletclient.sync.client import Kubelet, connect_exec
     from kubeletclient.sync.pods import Pod
@@ -74,6 +80,7 @@ __all__ = [
     "PIPE",
     "Attempt",
     "BadRequest",
+    "BasicAuth",
     "BearerToken",
     "CertificateExpiredError",
     "CertificateNameError",
@@ -81,6 +88,7 @@ __all__ = [
     "ClientCertificate",
     "ClientCertificateRejected",
     "ClientError",
+    "CombinedCredentials",
     "CommandFailed",
     "Completed",
     "ConnectError",
@@ -90,10 +98,14 @@ __all__ = [
     "DeadlineExceeded",
     "Deadlines",
     "DialTimeout",
+    "ExecPluginError",
+    "ExecPluginNotFound",
     "Forbidden",
     "HandshakeCutError",
+    "Impersonation",
     "InvalidAnswer",
     "Keepalive",
+    "KubeconfigError",
     "Kubelet",
     "KubewireError",
     "Limits",
@@ -103,10 +115,13 @@ __all__ = [
     "OutcomeUnknown",
     "OutputLimitExceeded",
     "PeerNotResponding",
+    "PluginPolicy",
     "Pod",
     "Process",
     "ProcessClosed",
     "ProtocolNotSupported",
+    "ProxyAuthenticationError",
+    "ProxyError",
     "Redirected",
     "RemoteError",
     "ServerError",
@@ -126,6 +141,10 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BasicAuth": "kubeletclient.credentials",
+    "CombinedCredentials": "kubeletclient.credentials",
+    "Impersonation": "kubeletclient.credentials",
+    "PluginPolicy": "kubeletclient.plugins",
     "Attempt": "kubeletclient._ladder",
     "BearerToken": "kubeletclient.credentials",
     "CAPTURE": "kubeletclient._policy",

@@ -13,22 +13,46 @@ from kubeletclient._door import Fetch
 from kubeletclient.endpoints import Target
 from spdyproto.text import printable
 
-__all__ = ["Body", "fetch_error", "request_of"]
+__all__ = ["Body", "client_options", "fetch_error", "request_of"]
 
 _TEXT: Final = 200
 """Characters of a fault's text in an error."""
 
 
-def request_of(fetch: Fetch) -> tuple[str, dict[str, str]]:
-    """URL and headers. May read a token file. Raises CredentialsError."""
+def request_of(fetch: Fetch, timeout: float | None = None) -> tuple[str, list[tuple[str, str]]]:
+    """URL and headers. May read a token file, or run a credential plugin. Raises CredentialsError."""
     way = fetch.way
     trust = way.settings.trust
     trust.check(way.endpoint)
-    authorization = trust.authorization(time.monotonic())
-    headers = {"User-Agent": way.settings.agent, "Accept": "application/json"}
-    if authorization is not None:
-        headers["Authorization"] = authorization if isinstance(authorization, str) else authorization()
-    return f"{way.endpoint}{fetch.path}", headers
+    identity = trust.headers(way.endpoint, time.monotonic())
+    if callable(identity):
+        identity = identity(timeout)
+    return (
+        f"{way.endpoint}{fetch.path}",
+        [("User-Agent", way.settings.agent), ("Accept", "application/json"), *identity],
+    )
+
+
+def client_options(fetch: Fetch, timeout: float | None = None) -> dict[str, Any]:
+    """How an ``httpx`` client reaches that server: as ``_flows`` does, with the same context and by the same proxy. May
+    read files, or run a credential plugin. Raises CredentialsError, ProxyError.
+    """
+    import httpx
+
+    endpoint, trust = fetch.way.endpoint, fetch.way.settings.trust
+    options: dict[str, Any] = {
+        "verify": trust.context(timeout) if endpoint.secure else False,
+        "trust_env": False,
+        "follow_redirects": False,
+    }
+    proxy = trust.proxy(endpoint)
+    if proxy is not None:
+        options["proxy"] = httpx.Proxy(
+            str(proxy),
+            ssl_context=trust.proxy_context() if proxy.scheme == "https" else None,
+            auth=None if proxy.user is None else (proxy.user, proxy.password or ""),
+        )
+    return options
 
 
 class Body:

@@ -25,7 +25,7 @@ from typing import Any, TypeAlias
 
 from kubeletclient import _faults, errors
 from kubeletclient._ladder import Attempt, Memory, Step, Wire, dialect, reason_to_go_on
-from kubeletclient._trust import Trust
+from kubeletclient._trust import Headers, Trust
 from kubeletclient.endpoints import Target
 from spdyproto.channels.events import StreamSet
 from spdyproto.channels.session import ClientSession
@@ -105,11 +105,11 @@ class Receive:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Call ``function``, which reads small files, and answer what it returns; an asyncio driver calls it in a
-    worker thread.
+    """Call ``function``, which reads small files or runs a credential plugin, and answer what it returns. It gets the
+    seconds that the caller's deadline leaves. An asyncio driver calls it in a worker thread.
     """
 
-    function: Callable[[], object]
+    function: Callable[[float | None], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,7 @@ def exec_flow(request: ExecRequest) -> Flow:
         if refused:
             yield Disconnect()
         try:
-            accepted = yield from _attempt(request, step)
+            accepted = yield from _authenticated(request, step)
         except _NotThisTransport as fault:
             first = first or fault.error
             refused.append((step, fault.reason))
@@ -213,6 +213,37 @@ def _established(
     return Established(session, str(step.wire), accepted.protocol, accepted.surplus, attempts)
 
 
+def _authenticated(request: ExecRequest, step: Step) -> Generator[Command, Any, UpgradeAccepted]:
+    """One attempt; and one more, on another connection, if the server took our credentials for bad ones and others can
+    be had: a token file that was written since, or a credential plugin. A 401 starts nothing, so nothing runs twice.
+    """
+    trust = request.trust
+    refusals = (errors.Unauthorized, errors.ClientCertificateRejected)
+    taken = time.monotonic()
+    try:
+        return (yield from _attempt(request, step))
+    except refusals as error:
+        if trust.credentials is None:
+            raise
+        again: bool = yield Load(lambda _: trust.rejected(taken))
+        if not again:
+            yield from _complain(trust, error)
+            raise
+    yield Disconnect()
+    try:
+        return (yield from _attempt(request, step))
+    except refusals as error:
+        yield from _complain(trust, error)
+        raise
+
+
+def _complain(trust: Trust, error: errors.ClientError) -> Generator[Command, Any, None]:
+    """Say why the server may be right, where it can be seen from here."""
+    complaint: str = yield Load(lambda _: trust.complaint())
+    if complaint:
+        error.hint = f"{complaint}: get a new one"
+
+
 def _attempt(request: ExecRequest, step: Step) -> Generator[Command, Any, UpgradeAccepted]:
     """One connection, and one request over it."""
     target, trust = request.target, request.trust
@@ -220,9 +251,9 @@ def _attempt(request: ExecRequest, step: Step) -> Generator[Command, Any, Upgrad
     context: ssl.SSLContext | None = None
     if target.endpoint.secure:
         context = trust.ready(time.monotonic()) or (yield Load(trust.context))
-    authorization = trust.authorization(time.monotonic())
-    if callable(authorization):
-        authorization = yield Load(authorization)
+    identity = trust.headers(target.endpoint, time.monotonic())
+    if callable(identity):
+        identity = yield Load(identity)
     yield from _dial(request)
     server_name = trust.server_name or target.endpoint.host
     if context is not None:
@@ -230,19 +261,19 @@ def _attempt(request: ExecRequest, step: Step) -> Generator[Command, Any, Upgrad
             yield StartTLS(context, server_name, request.deadlines.tls)
         except OSError as error:
             raise _faults.tls_fault(target, error, server_name) from error
-    return (yield from _upgrade(request, _exchange(request, step, authorization), step.wire, server_name))
+    return (yield from _upgrade(request, _exchange(request, step, identity), step.wire, server_name))
 
 
-def _exchange(request: ExecRequest, step: Step, authorization: object) -> ClientExchange:
+def _exchange(request: ExecRequest, step: Step, identity: Headers) -> ClientExchange:
     """The request of this step, with the credentials where the caller wants them."""
     endpoint, path, limits = request.target.endpoint, request.target.path, request.limits
     headers = [("User-Agent", request.user_agent)]
     token: str | None = None
-    if isinstance(authorization, str):
-        if step.wire is Wire.WEBSOCKET and request.bearer_subprotocol:
-            token = authorization.removeprefix("Bearer ")
+    for name, value in identity:
+        if step.wire is Wire.WEBSOCKET and request.bearer_subprotocol and value.startswith("Bearer "):
+            token = value.removeprefix("Bearer ")
         else:
-            headers.append(("Authorization", authorization))
+            headers.append((name, value))
     if step.wire is Wire.SPDY:
         return ClientUpgrade(
             endpoint.authority, path, protocols=step.protocols, headers=headers, method=request.method, limits=limits

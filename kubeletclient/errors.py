@@ -6,10 +6,15 @@
       ClientError                                  cause, next step, route, URL, bytes, what was owed
         CredentialsError(ValueError)               a certificate, key, CA or token cannot be used
           UnverifiedTokenError                     a bearer token would have gone over an unverified connection
+          ExecPluginError                          the program that gives credentials failed, or may not be run
+            ExecPluginNotFound                     there is no such program
+        KubeconfigError(ValueError)                a kubeconfig file, or what was chosen in it, cannot be used
         ConnectError(ConnectionError)              no connection was made: nothing reached the server
           NameResolutionError                      the host name has no address
           ConnectionRefused(ConnectionRefusedError)   nothing listens there
           DialTimeout(TimeoutError)                nothing answered the TCP connection
+          ProxyError                               the proxy on the way does not connect us
+            ProxyAuthenticationError(PermissionError)   it wants a user name and a password, or others
           TLSError                                 the TLS handshake failed
             CertificateVerifyError                 the server's certificate was not accepted
               UnknownAuthorityError                it is signed by an authority that is not trusted here
@@ -73,9 +78,12 @@ __all__ = [
     "CredentialsError",
     "DeadlineExceeded",
     "DialTimeout",
+    "ExecPluginError",
+    "ExecPluginNotFound",
     "Forbidden",
     "HandshakeCutError",
     "InvalidAnswer",
+    "KubeconfigError",
     "KubewireError",
     "NameResolutionError",
     "NotFound",
@@ -85,6 +93,8 @@ __all__ = [
     "PeerNotResponding",
     "ProcessClosed",
     "ProtocolNotSupported",
+    "ProxyAuthenticationError",
+    "ProxyError",
     "Redirected",
     "RemoteError",
     "ServerError",
@@ -173,6 +183,26 @@ class UnverifiedTokenError(CredentialsError):
     """A bearer token would have gone over a plain connection, or to a server whose certificate is not verified."""
 
 
+class ExecPluginError(CredentialsError):
+    """A credential plugin failed, answered something unusable, or may not be run (``PluginPolicy``)."""
+
+
+class ExecPluginNotFound(ExecPluginError):
+    """The command of a credential plugin is not there, or not executable."""
+
+
+class KubeconfigError(ClientError, ValueError):
+    """A kubeconfig file, or what was chosen in it, cannot be used. Nothing was sent.
+
+    ``file`` is the path of the file at fault and ``entry`` its entry (such as ``user "jane"``), each empty where the
+    fault is of no single one; ``problems`` has every fault that was found, the first of them told in the text.
+    """
+
+    file: str = ""
+    entry: str = ""
+    problems: tuple[str, ...] = ()
+
+
 class ConnectError(ClientError, ConnectionError):
     """No connection was made; the server has seen no request."""
 
@@ -187,6 +217,14 @@ class ConnectionRefused(ConnectError, ConnectionRefusedError):
 
 class DialTimeout(ConnectError, TimeoutError):
     """Nothing answered the TCP connection in time (``Deadlines.dial``)."""
+
+
+class ProxyError(ConnectError):
+    """The proxy on the way to the server does not connect us: ``url`` is the server's, the text names the proxy."""
+
+
+class ProxyAuthenticationError(ProxyError, PermissionError):
+    """The proxy wants a user name and a password, or does not take those that it got."""
 
 
 class TLSError(ConnectError):

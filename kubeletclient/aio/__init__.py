@@ -19,7 +19,7 @@ from kubeletclient._policy import CAPTURE, DEVNULL, PIPE
 from kubeletclient.aio.client import Kubelet, connect_exec
 from kubeletclient.aio.pods import Pod
 from kubeletclient.aio.process import Process
-from kubeletclient.credentials import BearerToken, ClientCertificate
+from kubeletclient.credentials import BasicAuth, BearerToken, ClientCertificate, CombinedCredentials, Impersonation
 from kubeletclient.errors import (
     BadRequest,
     CertificateExpiredError,
@@ -34,9 +34,12 @@ from kubeletclient.errors import (
     CredentialsError,
     DeadlineExceeded,
     DialTimeout,
+    ExecPluginError,
+    ExecPluginNotFound,
     Forbidden,
     HandshakeCutError,
     InvalidAnswer,
+    KubeconfigError,
     KubewireError,
     NameResolutionError,
     NotFound,
@@ -46,6 +49,8 @@ from kubeletclient.errors import (
     PeerNotResponding,
     ProcessClosed,
     ProtocolNotSupported,
+    ProxyAuthenticationError,
+    ProxyError,
     Redirected,
     RemoteError,
     ServerError,
@@ -61,6 +66,7 @@ from kubeletclient.errors import (
     UpgradeRefused,
     UpgradeTimeout,
 )
+from kubeletclient.plugins import PluginPolicy
 from kubeletclient.results import Completed
 from spdyproto.channels.events import StreamSet
 from spdyproto.limits import Deadlines, Keepalive, Limits
@@ -71,6 +77,7 @@ __all__ = [
     "PIPE",
     "Attempt",
     "BadRequest",
+    "BasicAuth",
     "BearerToken",
     "CertificateExpiredError",
     "CertificateNameError",
@@ -78,6 +85,7 @@ __all__ = [
     "ClientCertificate",
     "ClientCertificateRejected",
     "ClientError",
+    "CombinedCredentials",
     "CommandFailed",
     "Completed",
     "ConnectError",
@@ -87,10 +95,14 @@ __all__ = [
     "DeadlineExceeded",
     "Deadlines",
     "DialTimeout",
+    "ExecPluginError",
+    "ExecPluginNotFound",
     "Forbidden",
     "HandshakeCutError",
+    "Impersonation",
     "InvalidAnswer",
     "Keepalive",
+    "KubeconfigError",
     "Kubelet",
     "KubewireError",
     "Limits",
@@ -100,10 +112,13 @@ __all__ = [
     "OutcomeUnknown",
     "OutputLimitExceeded",
     "PeerNotResponding",
+    "PluginPolicy",
     "Pod",
     "Process",
     "ProcessClosed",
     "ProtocolNotSupported",
+    "ProxyAuthenticationError",
+    "ProxyError",
     "Redirected",
     "RemoteError",
     "ServerError",

@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 from kubeletclient import errors
 from kubeletclient._door import Ask, Door, Fetch, PodRef, Way
-from kubeletclient._fetch import Body, fetch_error, request_of
+from kubeletclient._fetch import Body, client_options, fetch_error, request_of
 from kubeletclient._policy import Deadline
 from kubeletclient.aio.worker import in_thread
 from kubeletclient.endpoints import Target
@@ -107,12 +107,12 @@ async def _get(fetch: Fetch) -> Any:  # noqa: ANN401 - JSON
     way = fetch.way
     trust = way.settings.trust
     url, headers = await in_thread(lambda: request_of(fetch))
-    context: Any = await in_thread(trust.context) if way.endpoint.secure else False
+    options = await in_thread(lambda: client_options(fetch))
     extensions = {"sni_hostname": trust.server_name} if trust.server_name else {}
     body = Body(fetch)
     try:
         async with (
-            httpx.AsyncClient(verify=context, timeout=None, trust_env=False, follow_redirects=False) as client,
+            httpx.AsyncClient(timeout=None, **options) as client,
             client.stream("GET", url, headers=headers, extensions=extensions) as answer,
         ):
             if answer.status_code != 200:

@@ -10,6 +10,7 @@ import asyncio
 import os
 import socket
 import ssl
+from functools import partial
 from typing import Final
 
 from kubeletclient._flows import (
@@ -53,7 +54,7 @@ class Connection:
         """Do what a flow asks for. Raises OSError, which includes TimeoutError and ssl.SSLError."""
         async with asyncio.timeout(timeout):
             if isinstance(command, Load):
-                return await in_thread(command.function)
+                return await in_thread(partial(command.function, timeout))
             if isinstance(command, Disconnect):
                 self._start_over()
                 return None

@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 from kubeletclient import errors
 from kubeletclient._door import Ask, Door, Fetch, PodRef, Way
-from kubeletclient._fetch import Body, fetch_error, request_of
+from kubeletclient._fetch import Body, client_options, fetch_error, request_of
 from kubeletclient._policy import Deadline
 from kubeletclient.endpoints import Target
 
@@ -98,14 +98,14 @@ def fetch_json(fetch: Fetch, deadline: Deadline) -> Any:  # noqa: ANN401 - JSON
 
     way = fetch.way
     trust = way.settings.trust
-    url, headers = request_of(fetch)
+    url, headers = request_of(fetch, deadline.left())
+    options = client_options(fetch, deadline.left())
     timeout = deadline.left(way.settings.deadlines.upgrade)
-    context: Any = trust.context() if way.endpoint.secure else False
     extensions = {"sni_hostname": trust.server_name} if trust.server_name else {}
     body = Body(fetch)
     try:
         with (
-            httpx.Client(verify=context, timeout=timeout, trust_env=False, follow_redirects=False) as client,
+            httpx.Client(timeout=timeout, **options) as client,
             client.stream("GET", url, headers=headers, extensions=extensions) as answer,
         ):
             if answer.status_code != 200:

@@ -104,7 +104,7 @@ class Transport:
     def perform(self, command: Command, deadline: Deadline) -> object:
         """Do what a flow asks for. Raises OSError, which includes TimeoutError and ssl.SSLError."""
         if isinstance(command, Load):
-            return command.function()
+            return command.function(deadline.left())
         if isinstance(command, Disconnect):
             self._start_over()
             return None

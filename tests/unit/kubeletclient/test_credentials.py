@@ -102,9 +102,17 @@ def test_what_could_forge_a_header_is_refused_and_not_repeated(token: str) -> No
 
 
 def test_a_token_or_a_file() -> None:
-    for both in ({"token": "x", "file": "y"}, {}):
-        with pytest.raises(CredentialsError, match="a bearer token or a file"):
-            BearerToken(**both)
+    with pytest.raises(CredentialsError, match="a bearer token, or a file"):
+        BearerToken()
+
+
+def test_the_token_stands_in_while_its_file_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    token = BearerToken("first", file=path)
+    assert token.header(0.0) == "Bearer first"
+    path.write_text("second")
+    assert token.header(10.0) == "Bearer first", "the file is looked at every 50 seconds"
+    assert token.header(60.0) == "Bearer second"
 
 
 def test_a_token_file_is_read_again_after_50_seconds(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ class Script:
 
     def _answer(self, command: Any) -> Any:
         if isinstance(command, Load):
-            return command.function()
+            return command.function(None)
         if isinstance(command, Resolve):
             return [ADDRESS]
         if isinstance(command, Connect) and isinstance(self.answers[0], OSError):

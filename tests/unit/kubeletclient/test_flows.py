@@ -59,7 +59,7 @@ def to_receive(flow: Flow) -> Send:
         if isinstance(command, Send):
             sent = command
         if isinstance(command, Load):
-            command = flow.send(command.function())
+            command = flow.send(command.function(None))
         else:
             command = flow.send([ONE] if isinstance(command, Resolve) else None)
     assert sent is not None
@@ -92,7 +92,7 @@ def test_the_steps_in_order() -> None:
     flow = exec_flow(request(deadlines=deadlines))
     load = next(flow)
     assert isinstance(load, Load)
-    context = load.function()
+    context = load.function(None)
     assert isinstance(context, ssl.SSLContext)
     assert flow.send(context) == Resolve("node", 10250, 1)
     assert flow.send([ONE, TWO]) == Connect(ONE, 1)
@@ -158,7 +158,9 @@ def test_the_name_to_verify_can_be_given() -> None:
     flow = exec_flow(request(trust=Trust(ca=CA, server_name="kubelet.internal")))
     command: Any = next(flow)
     while not isinstance(command, StartTLS):
-        answer = command.function() if isinstance(command, Load) else [ONE] if isinstance(command, Resolve) else None
+        answer = (
+            command.function(None) if isinstance(command, Load) else [ONE] if isinstance(command, Resolve) else None
+        )
         command = flow.send(answer)
     assert command.server_name == "kubelet.internal"
 
@@ -269,7 +271,9 @@ def test_tls_faults(fault: OSError, kind: type[errors.ClientError], text: str) -
     flow = exec_flow(request())
     command: Any = next(flow)
     while not isinstance(command, StartTLS):
-        answer = command.function() if isinstance(command, Load) else [ONE] if isinstance(command, Resolve) else None
+        answer = (
+            command.function(None) if isinstance(command, Load) else [ONE] if isinstance(command, Resolve) else None
+        )
         command = flow.send(answer)
     with pytest.raises(kind, match=text) as caught:
         flow.throw(fault)

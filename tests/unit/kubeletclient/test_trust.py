@@ -28,14 +28,14 @@ def test_a_token_stays_here_unless_allowed_by_name(endpoint: object, verify: boo
 def test_a_token_goes_to_a_verified_server() -> None:
     trust = Trust(credentials=BearerToken("t"))
     trust.check(HTTPS)
-    assert trust.authorization(0.0) == "Bearer t"
+    assert trust.headers(HTTPS, 0.0) == (("Authorization", "Bearer t"),)
 
 
 def test_a_token_file_is_read_by_a_function_that_the_driver_calls(tmp_path: Path) -> None:
     (tmp_path / "t").write_text("x")
-    read = Trust(credentials=BearerToken(file=tmp_path / "t")).authorization(0.0)
+    read = Trust(credentials=BearerToken(file=tmp_path / "t")).headers(HTTPS, 0.0)
     assert callable(read)
-    assert read() == "Bearer x"
+    assert read(None) == (("Authorization", "Bearer x"),)
 
 
 def test_a_client_certificate_cannot_be_shown_over_plain_http() -> None:
@@ -45,7 +45,7 @@ def test_a_client_certificate_cannot_be_shown_over_plain_http() -> None:
 
 def test_without_credentials_any_server_will_do() -> None:
     Trust().check(HTTP)
-    assert Trust().authorization(0.0) is None
+    assert Trust().headers(HTTP, 0.0) == ()
 
 
 def test_ca_and_no_verification_contradict_each_other() -> None:

@@ -98,7 +98,7 @@ def address_of(listener: socket.socket) -> Address:
 
 def test_a_flow_that_fails_leaves_no_socket() -> None:
     def flow() -> Flow:
-        assert (yield Load(lambda: 42)) == 42
+        assert (yield Load(lambda _: 42)) == 42
         yield Connect(address_of(listener), 5)
         yield Send(b"hi", 5)
         raise LookupError("enough")
