@@ -202,6 +202,23 @@ _BY_STATUS: Final[dict[int, tuple[type[errors.UpgradeRefused], str]]] = {
 }
 
 
+def _apiserver_hint(target: Target, status: int) -> str:
+    """What to do about a refusal by an apiserver; empty where a kubelet's hint fits as well."""
+    subresource = f"pods/{target.shown.rpartition('/')[2]}"
+    if status == 401:
+        return "check the credentials of the kubeconfig: the apiserver does not know them, or they have expired"
+    if status == 403:
+        return (
+            f"grant this identity `create` on `{subresource}`, and `get` too for WebSocket, which is tried first; "
+            "transport 'spdy' asks for `create` alone"
+        )
+    if status == 404:
+        return "check the namespace and the pod's name"
+    if status >= 500:
+        return "check the node of the pod: the apiserver could not be served by its kubelet"
+    return ""
+
+
 def refusal(target: Target, answer: UpgradeRefused, *, websocket: bool = False) -> errors.UpgradeRefused:
     """The server answered and did not upgrade."""
     status = answer.status
@@ -233,6 +250,8 @@ def refusal(target: Target, answer: UpgradeRefused, *, websocket: bool = False) 
     elif status < 300:
         kind = errors.UpgradeMissing
         hint = "check that the URL belongs to a kubelet, and that a proxy between lets upgrades pass"
+    if target.route == "apiserver" and kind is not errors.ProtocolNotSupported:
+        hint = _apiserver_hint(target, status) or hint
     note = f" ({answer.note})" if answer.note else ""
     error = _error(kind, target, f"the server answered HTTP {status}: {said}{note}", hint, http_status=status)
     assert isinstance(error, errors.UpgradeRefused)

@@ -172,7 +172,8 @@ def exec_flow(request: ExecRequest) -> Flow:
 
     Raises a ``ClientError`` that names the step that failed; where no transport was taken, that of the first.
     """
-    steps, attempts = request.memory.order(request.steps, time.monotonic())
+    endpoint = str(request.target.endpoint)
+    steps, attempts = request.memory.order(endpoint, request.steps, time.monotonic())
     refused: list[tuple[Step, str]] = []
     first: errors.ClientError | None = None
     for step in steps:
@@ -184,13 +185,13 @@ def exec_flow(request: ExecRequest) -> Flow:
         except _NotThisTransport as fault:
             first = first or fault.error
             refused.append((step, fault.reason))
-            attempts.append(Attempt(str(step.wire), offered, reason=fault.reason))
+            attempts.append(Attempt(str(step.wire), offered, reason=fault.reason, why=step.why))
             continue
         except errors.ClientError as error:
-            error.attempts = (*attempts, Attempt(str(step.wire), offered, reason=error.cause))
+            error.attempts = (*attempts, Attempt(str(step.wire), offered, reason=error.cause, why=step.why))
             raise
-        attempts.append(Attempt(str(step.wire), offered, accepted.protocol))
-        request.memory.learn(step, refused, time.monotonic())
+        attempts.append(Attempt(str(step.wire), offered, accepted.protocol, why=step.why))
+        request.memory.learn(endpoint, step, refused, time.monotonic())
         return _established(request, step, accepted, tuple(attempts))
     assert first is not None, "there is always a step"
     first.attempts = tuple(attempts)

@@ -15,6 +15,7 @@ from kubeletclient._policy import (
     OutputTarget,
     Sink,
     Source,
+    known_size,
     make_sink,
     make_source,
 )
@@ -26,13 +27,17 @@ __all__ = ["Plan", "command_words", "plan_process", "plan_run", "user_agent"]
 
 @dataclass(slots=True)
 class Plan:
-    """Checked arguments. A stream that ``streams`` asks for and whose sink or source is None is a pipe."""
+    """Checked arguments. A stream that ``streams`` asks for and whose sink or source is None is a pipe.
+
+    ``input_size`` is how many bytes the source is known to hold, 0 where that is not known.
+    """
 
     streams: StreamSet
     source: Source | None
     stdout: Sink | None
     stderr: Sink | None
     decode: tuple[str, str] | None
+    input_size: int = 0
 
     def captured(self) -> tuple[bytes | None, bytes | None]:
         """What was captured of stdout and stderr."""
@@ -78,6 +83,7 @@ def plan_process(
         make_sink("stdout", stdout, budget) if streams.stdout and stdout is not None else None,
         make_sink("stderr", stderr, budget) if streams.stderr and stderr is not None else None,
         decode,
+        known_size(stdin) if streams.stdin else 0,
     )
 
 

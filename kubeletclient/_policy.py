@@ -392,6 +392,28 @@ def make_source(stdin: InputTarget) -> Source | None:
     raise TypeError(_NO_SOURCE.format(type(stdin).__name__))
 
 
+def known_size(stdin: InputTarget) -> int:
+    """How many bytes ``stdin`` is known to hold: those of an object in memory, and what is left of a regular file; else
+    0.
+    """
+    if isinstance(stdin, bytes | bytearray | memoryview):
+        return memoryview(stdin).nbytes
+    fileno = getattr(stdin, "fileno", None)
+    try:
+        if isinstance(stdin, int) and not isinstance(stdin, bool):
+            descriptor = stdin
+        elif fileno is not None:
+            descriptor = fileno()
+        else:
+            return 0
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return 0
+        return max(0, status.st_size - os.lseek(descriptor, 0, os.SEEK_CUR))
+    except (OSError, ValueError):  # ValueError: io.UnsupportedOperation, or closed
+        return 0
+
+
 def _pollable(file: IO[bytes]) -> int | None:
     """The descriptor behind ``file`` when reading it may block for long; None for regular files and for objects
     without one.

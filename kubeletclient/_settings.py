@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kubeletclient._flows import ExecRequest
-from kubeletclient._ladder import AUTO, Choice, HalfClose, Memory, Wire, parse_transport, steps_for
+from kubeletclient._ladder import AUTO, BULK, Choice, HalfClose, Memory, Needs, Wire, parse_transport, steps_for
 from kubeletclient._plan import Plan, user_agent
 from kubeletclient._trust import Trust
 from kubeletclient.endpoints import Target
@@ -51,11 +51,13 @@ class Settings:
     ) -> Settings:
         """The arguments, checked. ``once``: the URL may serve one request only, so there is nothing to fall back to.
 
-        Raises ValueError for an unknown ``transport``, and for ``protocols`` that it leaves no room for.
+        Raises ValueError for an unknown ``transport``, and for what it leaves no room for.
         """
         choice = parse_transport(transport)
         if protocols is not None and (choice.wire is Wire.WEBSOCKET or choice.protocol is not None):
             raise ValueError("protocols= lists what to offer over SPDY: give it with transport 'auto' or 'spdy' only")
+        if bearer_subprotocol and choice.protocol == "":
+            raise ValueError("a token among the subprotocols needs another one beside it: not with transport 'ws:none'")
         if choice == AUTO and (once or protocols is not None):
             choice = Choice(Wire.SPDY)
         return cls(
@@ -81,13 +83,14 @@ class Settings:
         half_close = HalfClose.NEVER
         if plan.streams.stdin and not plan.streams.tty:
             half_close = HalfClose.POSSIBLE if plan.source is None else HalfClose.CERTAIN
+        needs = Needs(half_close, bulk=plan.input_size >= BULK)
         return ExecRequest(
             target,
             self.trust,
             plan.streams,
             self.agent,
             self.method,
-            steps_for(self.choice, half_close, self.protocols),
+            steps_for(self.choice, needs, self.protocols, apiserver=target.route == "apiserver"),
             self.limits,
             self.deadlines,
             self.keepalive,

@@ -121,7 +121,8 @@ _OPTIONS = (
         default="auto",
         show_default=True,
         metavar="KIND",
-        help="auto: SPDY, and WebSocket where SPDY does not pass; spdy; ws; or one subprotocol, spdy:NAME or ws:NAME.",
+        help="auto: SPDY, and WebSocket where SPDY does not pass; spdy; ws; or one subprotocol, spdy:NAME or ws:NAME; "
+        "ws:none: WebSocket without one.",
     ),
     click.option(
         "--token-as-subprotocol",

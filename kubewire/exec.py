@@ -191,12 +191,14 @@ def report_success(
         )
     elif verbose:
         for attempt in process.attempts[:-1]:
-            click.echo(f"kubewire: {attempt}", err=True)
+            click.echo(f"kubewire: {attempt} (tried: {attempt.why})", err=True)
+        chosen = process.attempts[-1]
+        click.echo(f"kubewire: {chosen} (chosen: {chosen.why})", err=True)
         payload = process.sent | process.received
         moved = [f"{payload[kind]} bytes of {kind}" for kind in ("stdin", "stdout", "stderr") if payload.get(kind)]
+        spoken = f"{process.protocol or 'no subprotocol'} over {_CARRIERS[process.transport]}"
         click.echo(
-            f"kubewire: {outcome}, {process.protocol} over {_CARRIERS[process.transport]} by the {process.route}, "
-            f"{', '.join(moved) or 'no bytes'}, {seconds:.3f} s",
+            f"kubewire: {outcome}, {spoken} by the {process.route}, {', '.join(moved) or 'no bytes'}, {seconds:.3f} s",
             err=True,
         )
 

@@ -43,14 +43,17 @@ def test_choice_and_reasons_in_json(options: list[str]) -> None:
     assert (told["transport"], told["protocol"]) == ("ws", "v5.channel.k8s.io")
     assert [attempt["transport"] for attempt in told["attempts"]] == ["spdy", "ws"]
     assert told["attempts"][0]["reason"].startswith("HTTP 403")
+    assert told["attempts"][1]["why"] == "where SPDY does not pass"
 
 
 def test_choice_and_reasons_in_words(options: list[str]) -> None:
     done = kubewire(options, "-v", "demo", "--", "exit", "3")
     assert done.returncode == 3
-    first, second = done.stderr.decode().splitlines()
+    first, second, third = done.stderr.decode().splitlines()
     assert first.startswith("kubewire: spdy: HTTP 403")
-    assert second.startswith("kubewire: exit code 3, v5.channel.k8s.io over WebSocket by the kubelet")
+    assert first.endswith("(tried: a kubelet of any age takes it, it ends stdin, and it needs no mask)")
+    assert second == "kubewire: ws: v5.channel.k8s.io (chosen: where SPDY does not pass)"
+    assert third.startswith("kubewire: exit code 3, v5.channel.k8s.io over WebSocket by the kubelet")
 
 
 def test_refusal_tells_what_was_tried(options: list[str]) -> None:

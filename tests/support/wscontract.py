@@ -29,7 +29,7 @@ from support.gopeers import exec_url, random_bytes
 __all__ = ["WebSocketContract"]
 
 V4, V4_BASE64 = "ws:v4.channel.k8s.io", "ws:v4.base64.channel.k8s.io"
-OLD = ["ws:channel.k8s.io", "ws:base64.channel.k8s.io"]
+OLD = ["ws:channel.k8s.io", "ws:base64.channel.k8s.io", "ws:none"]
 
 
 def over(transport: str, flavour: Flavour, peer: Peer, **more: Any) -> Node:
@@ -123,6 +123,13 @@ class WebSocketContract:
         assert isinstance(caught.value, ConnectionError)
         with pytest.raises(RemoteError, match="no luck"):
             node.run("fail", "no luck")
+
+    def test_no_subprotocol_at_all(self, flavour: Flavour, peer: Peer) -> None:
+        with over("ws:none", flavour, peer).popen("cat", stdin=PIPE) as process:
+            process.write(ALL_BYTES)
+            assert process.read(256) == ALL_BYTES
+            assert process.process.protocol == ""
+            assert [str(attempt) for attempt in process.process.attempts] == ["ws: no subprotocol"]
 
     # -- terminals -----------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,10 +24,10 @@ from kubeletclient._flows import (
     StartTLS,
     exec_flow,
 )
-from kubeletclient._ladder import HalfClose, Memory, parse_transport, steps_for
+from kubeletclient._ladder import AUTO, HalfClose, Memory, Needs, parse_transport, steps_for
 from kubeletclient._plan import plan_process
 from kubeletclient._trust import Trust
-from kubeletclient.endpoints import exec_target, parse_endpoint, parse_target
+from kubeletclient.endpoints import Target, exec_target, parse_endpoint, parse_target
 from spdyproto.channels.events import StreamSet, Transport
 from spdyproto.channels.subprotocols import Subprotocol
 from spdyproto.websocket.handshake import accept_key
@@ -99,7 +100,9 @@ def request(transport: str = "auto", half_close: HalfClose = HalfClose.NEVER, **
     target = exec_target(parse_endpoint("https://node:10250"), "ns", "pod", "main", ["ls"], streams, None)
     more.setdefault("trust", Trust(ca=CA))
     trust = more.pop("trust")
-    return ExecRequest(target, trust, streams, "a", steps=steps_for(parse_transport(transport), half_close), **more)
+    return ExecRequest(
+        target, trust, streams, "a", steps=steps_for(parse_transport(transport), Needs(half_close)), **more
+    )
 
 
 def test_spdy_is_enough() -> None:
@@ -193,6 +196,49 @@ def test_a_server_that_refuses_spdy_is_remembered() -> None:
     changed = Script(b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n", SPDY_101)
     assert changed.run(request(memory=memory)).transport == "spdy"
     assert Script(SPDY_101).run(request(memory=memory)).transport == "spdy"
+
+
+def at_apiserver(half_close: HalfClose = HalfClose.NEVER, **more: Any) -> ExecRequest:
+    target = Target(
+        parse_endpoint("https://api"), "/api/v1/namespaces/ns/pods/pod/exec", "https://api/exec", "apiserver"
+    )
+    return replace(request(**more), target=target, steps=steps_for(AUTO, Needs(half_close), apiserver=True))
+
+
+def test_websocket_v4_through_a_gateway_that_knows_no_spdy_to_an_old_apiserver() -> None:
+    script = Script(OTHER_PROTOCOLS, b"", BAD_GATEWAY, websocket_101(V4))
+    made = script.run(at_apiserver())
+    assert (made.transport, made.protocol) == ("ws", V4)
+    assert [(attempt.transport, attempt.accepted) for attempt in made.attempts] == [
+        ("ws", None), ("spdy", None), ("ws", V4),
+    ]  # fmt: skip
+    assert all(attempt.why for attempt in made.attempts)
+    with pytest.raises(errors.ProtocolNotSupported):
+        Script(OTHER_PROTOCOLS, b"", BAD_GATEWAY).run(at_apiserver(HalfClose.CERTAIN))
+
+
+@pytest.mark.parametrize(
+    ("status", "hint"),
+    [
+        ("401 Unauthorized", "credentials of the kubeconfig"),
+        ("403 Forbidden", "`create` on `pods/exec`, and `get` too for WebSocket"),
+        ("404 Not Found", "check the namespace"),
+        ("500 Internal Server Error", "check the node of the pod"),
+        ("503 Service Unavailable", "check the node of the pod"),
+        ("429 Too Many Requests", "try again"),
+    ],
+)
+def test_what_an_apiserver_refuses_is_final_and_its_hint_is_about_it(status: str, hint: str) -> None:
+    script = Script(f"HTTP/1.1 {status}\r\nContent-Length: 6\r\n\r\npods x".encode(), SPDY_101)
+    with pytest.raises(errors.UpgradeRefused) as caught:
+        script.run(at_apiserver())
+    assert hint in caught.value.hint
+    assert script.connections == 1
+
+
+def test_a_token_cannot_hide_among_no_subprotocols() -> None:
+    with pytest.raises(ValueError, match="not with transport 'ws:none'"):
+        kubeletclient.Kubelet("https://node", transport="ws:none", bearer_subprotocol=True)
 
 
 def test_token_goes_where_it_is_wanted() -> None:
