@@ -1,13 +1,17 @@
 """A kubelet for tests, demonstrations and benchmarks: real protocol, scripted containers, nothing of the host by
 default.
 
-``FakeKubelet`` is the server, ``Pod`` and ``Container`` declare what it runs. See ``fakekubelet.behaviours`` for the
+``FakeKubelet`` is the server, ``Pod`` and ``Container`` declare what it runs; ``FakeCluster`` is an apiserver with
+kubelets behind it. See ``fakekubelet.behaviours`` for the
 scripted commands, ``fakekubelet.callables`` for containers written in Python, and ``fakekubelet.mains`` for what attach
 reaches.
 """
 
+from fakekubelet.apiserver.rbac import Access, Rule
+from fakekubelet.apiserver.server import FakeApiserver
 from fakekubelet.auth import Attributes, User
 from fakekubelet.callables import AsyncExec, BlockingExec
+from fakekubelet.cluster import FakeCluster
 from fakekubelet.connection import Timeouts
 from fakekubelet.pki import CertificateAuthority, IssuedCertificate
 from fakekubelet.pods import Container, Pod, PodTable
@@ -18,6 +22,7 @@ from fakekubelet.websockets import ALL_WEBSOCKET, CRI_WEBSOCKET
 __all__ = [
     "ALL_WEBSOCKET",
     "CRI_WEBSOCKET",
+    "Access",
     "AsyncExec",
     "Attributes",
     "BlockingExec",
@@ -26,10 +31,13 @@ __all__ = [
     "Container",
     "ExecRequest",
     "Execution",
+    "FakeApiserver",
+    "FakeCluster",
     "FakeKubelet",
     "IssuedCertificate",
     "Pod",
     "PodTable",
+    "Rule",
     "Timeouts",
     "User",
 ]

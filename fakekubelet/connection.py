@@ -24,7 +24,7 @@ import asyncio
 import enum
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -318,6 +318,18 @@ class Connection(asyncio.BufferedProtocol):
         if not (self._batching or self._flush_due):
             self._flush_due = True
             self.loop.call_soon(self._flush_now)
+
+    @property
+    def full(self) -> bool:
+        """As ``Carrier.full``."""
+        return self._write_paused
+
+    def transmit(self, segments: Sequence[Buffer]) -> None:
+        """As ``Carrier.transmit``."""
+        if self._phase is Phase.SESSION and not self._transport.is_closing():
+            self._active = self.loop.time()
+            self._pipe.send(segments)
+            self._transport.write(self._pipe.take())
 
     def _flush_now(self) -> None:
         self._flush_due = False

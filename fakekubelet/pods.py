@@ -6,7 +6,7 @@ import asyncio
 import datetime
 import threading
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -206,6 +206,7 @@ class PodTable:
         self._mains: dict[tuple[str, str], MainProcess] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending: set[asyncio.Task[None]] = set()
+        self._subscribers: list[Callable[[str, Pod | None], None]] = []
         for pod in pods:
             self.add(pod)
 
@@ -223,6 +224,7 @@ class PodTable:
             self._mains.update(mains)
             for main in mains.values():
                 self._on_loop(main, True)
+            self._tell(pod.name, pod)
 
     def remove(self, name: str) -> None:
         """Take a pod away: its main processes end, and with them who is attached; other commands in it go on. Raises
@@ -230,6 +232,17 @@ class PodTable:
         with self._lock:
             del self._pods[name]
             self._forget(name)
+            self._tell(name, None)
+
+    def subscribe(self, subscriber: Callable[[str, Pod | None], None]) -> None:
+        """Have ``subscriber`` called with the name and the pod for each pod that comes, and with None for each that
+        goes: in order, from whatever thread, under the table's lock, so it may not block."""
+        with self._lock:
+            self._subscribers.append(subscriber)
+
+    def _tell(self, name: str, pod: Pod | None) -> None:
+        for subscriber in self._subscribers:
+            subscriber(name, pod)
 
     def _forget(self, name: str) -> None:
         self._pods.pop(name, None)

@@ -74,7 +74,7 @@ class FakeKubelet(BackgroundServer):
         max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         super().__init__("the fake kubelet", "fakekubelet")
-        self._host, self._port = _checked_host(host, allow_remote), port
+        self._host, self._port = checked_host(host, allow_remote), port
         self.authority = ca or CertificateAuthority.create()
         """The authority that the server's certificate and all client certificates come from."""
         self._processes = ProcessHost() if allow_processes else None
@@ -161,7 +161,9 @@ class FakeKubelet(BackgroundServer):
 _DEFAULT_PODS = (Pod("default/demo"),)
 
 
-def _checked_host(host: str, allow_remote: bool) -> str:
+def checked_host(host: str, allow_remote: bool) -> str:
+    """The address to listen on. Raises ValueError for a name, PermissionError for an address that is not loopback,
+    unless that was allowed."""
     if host == "localhost":
         return "127.0.0.1"
     try:

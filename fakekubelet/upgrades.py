@@ -8,6 +8,7 @@ call and a batch of output another. All of it runs on the server's loop.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Protocol
 
 from spdyproto.limits import Deadlines, Limits
@@ -22,6 +23,14 @@ class Carrier(Protocol):
     def want_flush(self) -> None:
         """Send what the session has queued, soon: within this turn of the loop if it is asked for while ``receive``,
         ``room`` or ``handle_timeout`` runs, else in the next."""
+
+    @property
+    def full(self) -> bool:
+        """The transport takes no more for now. A session that waits for it says so by ``Session.starved``."""
+
+    def transmit(self, segments: Sequence[Buffer]) -> None:
+        """Send at once, past the engine, whose output must be empty; the buffers are free again on return. More than
+        the transport takes is kept there: stop while ``full``. Nothing happens once the client is gone."""
 
     def pause_reading(self) -> None:
         """Leave what the client sends in the network. At most one read's worth (256 KiB) still comes."""

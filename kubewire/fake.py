@@ -1,5 +1,5 @@
-"""``kubewire fake``: a fake kubelet as a process of its own, for tests in other languages, demonstrations and
-benchmarks."""
+"""``kubewire fake``: a fake kubelet, or a fake cluster, as a process of its own, for tests in other languages,
+demonstrations and benchmarks."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import signal
 import threading
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import click
 
-from fakekubelet import ALL_WEBSOCKET, CRI_WEBSOCKET, Container, FakeKubelet, Pod
+from fakekubelet import ALL_WEBSOCKET, CRI_WEBSOCKET, Container, FakeCluster, FakeKubelet, Pod
 from spdyproto.channels.subprotocols import CRI_SPDY, Subprotocol
 
 _ATTACHABLE = (
@@ -31,6 +32,13 @@ _ATTACHABLE = (
 )
 @click.option("--allow-remote", is_flag=True, help="Allow an ADDR that other machines can reach.")
 @click.option(
+    "--apiserver",
+    is_flag=True,
+    help="Serve a kube-apiserver on ADDR, and kubelets behind it on free ports of 127.0.0.1. The kubeconfig of "
+    "--write-config is for it.",
+)
+@click.option("--nodes", type=click.IntRange(1, 64), help="With --apiserver: how many kubelets; 1 by default.")
+@click.option(
     "--allow-processes",
     is_flag=True,
     help="Serve pod default/host too, whose commands are real processes of this machine, run as the current user.",
@@ -39,7 +47,8 @@ _ATTACHABLE = (
     "--write-config",
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Write ca.crt, client.crt and client.key (mode 0600) into DIR, which is made if it is missing.",
+    help="Write ca.crt, client.crt and client.key (mode 0600), and with --apiserver a kubeconfig, into DIR, which is "
+    "made if it is missing.",
 )
 @click.option("--user", default="kubewire", show_default=True, help="Who the client certificate speaks for.")
 @click.option("--group", "groups", multiple=True, default=("system:masters",), show_default=True, help="Repeatable.")
@@ -55,13 +64,15 @@ _ATTACHABLE = (
 def fake(
     listen: str,
     allow_remote: bool,
+    apiserver: bool,
+    nodes: int | None,
     allow_processes: bool,
     write_config: Path | None,
     user: str,
     groups: tuple[str, ...],
     protocols: tuple[str, ...],
 ) -> None:
-    """Serve a fake kubelet on this machine, for tests and trials.
+    """Serve a fake kubelet on this machine, or a cluster of them, for tests and trials.
 
     Pod default/demo has the container main, which runs scripted commands only: ls, cat, echo, true, false, exit N,
     source N, random N SEED, sink, discard, both N, sleep S, ignore-stdin S, early-exit N, sizes N, fail TEXT.
@@ -69,37 +80,50 @@ def fake(
     Pod default/attach has main processes to attach to: container main runs cat; once runs sink, whose stdin ends with
     the first attacher's; tty has a terminal, and prints each size it is told.
 
-    When it is ready to accept, one line of JSON is printed: the address as "kubelet", and the paths of the files that
-    were written. SIGTERM or Ctrl-C ends it, and every command in it.
+    When it is ready to accept, one line of JSON is printed: the addresses as "kubelet" (of several, the first) and
+    "apiserver", and the paths of the files that were written. SIGTERM or Ctrl-C ends it, and every command in it.
     """
     host, port = _address(listen)
     pods = [Pod("default/demo"), Pod("default/attach", _ATTACHABLE)]
     if allow_processes:
         pods.append(Pod("default/host", [Container("main", processes=True)]))
+    if nodes is not None and not apiserver:
+        raise click.UsageError("--nodes counts the kubelets behind an apiserver: give --apiserver too")
+    over_websocket = [name for name in protocols if name in ALL_WEBSOCKET]
+    options: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "allow_remote": allow_remote,
+        "allow_processes": allow_processes,
+        "protocols": [Subprotocol(name) for name in protocols if name in CRI_SPDY] or CRI_SPDY,
+    }
+    server: FakeKubelet | FakeCluster
     try:
-        kubelet = FakeKubelet(
-            pods,
-            host=host,
-            port=port,
-            allow_remote=allow_remote,
-            allow_processes=allow_processes,
-            protocols=[Subprotocol(name) for name in protocols if name in CRI_SPDY] or CRI_SPDY,
-            websocket_protocols=[name for name in protocols if name in ALL_WEBSOCKET] or CRI_WEBSOCKET,
-        )
+        if apiserver:
+            server = FakeCluster(nodes or 1, pods, websocket_protocols=over_websocket or None, **options)
+        else:
+            server = FakeKubelet(pods, websocket_protocols=over_websocket or CRI_WEBSOCKET, **options)
     except (ValueError, PermissionError) as error:
         raise click.UsageError(str(error)) from error
     stopped = _stop_on_signals()
     try:
-        kubelet.start()
-        facts: dict[str, str | None] = {"kubelet": kubelet.url, "apiserver": None}
+        server.start()
+        facts = _facts(server)
         if write_config is not None:
-            facts.update(_write(kubelet, write_config, user, groups))
+            facts.update(_write(server, write_config, user, groups))
         click.echo(json.dumps(facts))
         stopped.wait()
     except OSError as error:
         raise click.ClickException(f"cannot serve on {listen}: {error.strerror or error}") from error
     finally:
-        kubelet.close()
+        server.close()
+
+
+def _facts(server: FakeKubelet | FakeCluster) -> dict[str, Any]:
+    if isinstance(server, FakeKubelet):
+        return {"kubelet": server.url, "apiserver": None}
+    kubelets = {name: kubelet.url for name, kubelet in server.kubelets.items()}
+    return {"kubelet": next(iter(kubelets.values())), "apiserver": server.url, "kubelets": kubelets}
 
 
 def _address(listen: str) -> tuple[str, int]:
@@ -124,10 +148,13 @@ def _stop_on_signals() -> threading.Event:
     return stopped
 
 
-def _write(kubelet: FakeKubelet, folder: Path, user: str, groups: tuple[str, ...]) -> dict[str, str | None]:
+def _write(server: FakeKubelet | FakeCluster, folder: Path, user: str, groups: tuple[str, ...]) -> dict[str, Any]:
     folder = folder.absolute()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    certificate, key = kubelet.credentials(user, groups).write(folder)
-    ca = kubelet.authority.write(folder / "ca.crt")
-    paths = {"ca": ca, "client_certificate": certificate, "client_key": key}
-    return {**{name: str(path) for name, path in paths.items()}, "kubeconfig": None}
+    identity = server.credentials(user, groups)
+    certificate, key = identity.write(folder)
+    ca = server.authority.write(folder / "ca.crt")
+    paths: dict[str, Path] = {"ca": ca, "client_certificate": certificate, "client_key": key}
+    if isinstance(server, FakeCluster):
+        paths["kubeconfig"] = server.write_kubeconfig(folder / "kubeconfig", user, groups)
+    return {"kubeconfig": None, **{name: str(path) for name, path in paths.items()}}

@@ -56,6 +56,8 @@ ATTACH_PATH = "/attach/default/demo/main"
 _BUILD_SECONDS = 900
 _START_SECONDS = 30
 _STOP_SECONDS = 10
+# What kubectl says that it is: Kubernetes' modules have no version in them, the release is set when it is built.
+_VERSION = "-X k8s.io/component-base/version.gitVersion=v1.36.6"
 _STALE_SECONDS = 24 * 3600  # programs of other sources may be in use by a run that began before these changed
 
 
@@ -110,7 +112,7 @@ def _build() -> Path:
                 if stale.is_dir() and stale.stat().st_mtime < time.time() - _STALE_SECONDS:
                     shutil.rmtree(stale)
             with tempfile.TemporaryDirectory(dir=programs) as scratch:
-                _go(go, "build", "-buildvcs=false", "-o", f"{scratch}/", "./cmd/...")
+                _go(go, "build", "-buildvcs=false", f"-ldflags={_VERSION}", "-o", f"{scratch}/", "./cmd/...")
                 target.mkdir()
                 for program in Path(scratch).iterdir():
                     program.rename(target / program.name)
