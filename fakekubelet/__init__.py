@@ -13,8 +13,10 @@ from fakekubelet.auth import Attributes, User
 from fakekubelet.callables import AsyncExec, BlockingExec
 from fakekubelet.cluster import FakeCluster
 from fakekubelet.connection import Timeouts
+from fakekubelet.forwarding import Forwarded
 from fakekubelet.pki import CertificateAuthority, IssuedCertificate
 from fakekubelet.pods import Container, Pod, PodTable
+from fakekubelet.ports import Loopback, Port
 from fakekubelet.runtimes import Command, ExecRequest, Execution
 from fakekubelet.server import FakeKubelet
 from fakekubelet.websockets import ALL_WEBSOCKET, CRI_WEBSOCKET
@@ -34,9 +36,12 @@ __all__ = [
     "FakeApiserver",
     "FakeCluster",
     "FakeKubelet",
+    "Forwarded",
     "IssuedCertificate",
+    "Loopback",
     "Pod",
     "PodTable",
+    "Port",
     "Rule",
     "Timeouts",
     "User",

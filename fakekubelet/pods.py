@@ -13,6 +13,7 @@ from typing import Any
 from fakekubelet.behaviours import DEMO_TREE, FileTree, scripted
 from fakekubelet.callables import Behaviour, run_callable
 from fakekubelet.mains import MAX_BACKLOG, MainProcess, main_request
+from fakekubelet.ports import Loopback, Port, Service
 from fakekubelet.processes import ProcessHost
 from fakekubelet.runtimes import Command, Runtime
 from spdyproto.channels.events import StreamSet
@@ -114,12 +115,16 @@ def _runtime_of(behaviour: Behaviour | type[Command]) -> Runtime:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A declared pod. ``name`` is ``NAMESPACE/NAME``, or ``NAME`` for the namespace ``default``."""
+    """A declared pod. ``name`` is ``NAMESPACE/NAME``, or ``NAME`` for the namespace ``default``.
+
+    ``ports`` is what listens in it, by port: see ``fakekubelet.ports``. They stand in its first container.
+    """
 
     name: str
     containers: Iterable[Container] = field(default_factory=lambda: (Container("main"),))
     labels: Mapping[str, str] = field(default_factory=dict)
     uid: str = ""
+    ports: Mapping[int, Service | Port] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         namespace, slash, name = self.name.rpartition("/")
@@ -132,6 +137,8 @@ class Pod:
         object.__setattr__(self, "name", f"{namespace or 'default'}/{name}")
         object.__setattr__(self, "containers", containers)
         object.__setattr__(self, "uid", self.uid or str(uuid.uuid5(_NAMESPACE_OF_UIDS, self.name)))
+        if not all(0 < port < 65536 for port in self.ports):
+            raise ValueError(f"pod {self.name}: a port is 1 to 65535, not one of {list(self.ports)}")
 
     @property
     def namespace(self) -> str:
@@ -147,6 +154,18 @@ class Pod:
         """The container of this name, or None."""
         return next((container for container in self.containers if container.name == name), None)
 
+    def service(self, port: int) -> Service | None:
+        """What listens at ``port``, or None."""
+        found = self.ports.get(port)
+        return found.service if isinstance(found, Port) else found
+
+    def _port_documents(self) -> list[dict[str, Any]]:
+        named = {port: found.name if isinstance(found, Port) else "" for port, found in self.ports.items()}
+        return [
+            ({"name": name} if name else {}) | {"containerPort": port, "protocol": "TCP"}
+            for port, name in named.items()
+        ]
+
     def document(self, node: str, host_ip: str) -> dict[str, Any]:
         """The pod as its API object."""
         started = _STARTED.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -155,10 +174,13 @@ class Pod:
         metadata["creationTimestamp"] = started
         if self.labels:
             metadata["labels"] = dict(self.labels)
+        containers = [each.document() for each in self.containers]
+        if self.ports:
+            containers[0]["ports"] = self._port_documents()
         return {
             "metadata": metadata,
             "spec": {
-                "containers": [each.document() for each in self.containers],
+                "containers": containers,
                 "restartPolicy": "Always",
                 "nodeName": node,
             },
@@ -198,9 +220,12 @@ class PodTable:
     they are added; a pod that is taken away ends its own.
     """
 
-    def __init__(self, pods: Iterable[Pod], host: ProcessHost | None = None) -> None:
+    def __init__(
+        self, pods: Iterable[Pod], host: ProcessHost | None = None, *, allow_loopback_ports: bool = False
+    ) -> None:
         self._lock = threading.Lock()
         self._host = host
+        self._allow_loopback_ports = allow_loopback_ports
         self._pods: dict[str, Pod] = {}
         self._runtimes: dict[tuple[str, str], Runtime] = {}
         self._mains: dict[tuple[str, str], MainProcess] = {}
@@ -212,6 +237,10 @@ class PodTable:
 
     def add(self, pod: Pod) -> None:
         """Declare a pod, in place of one with the same name. Raises PermissionError as ``Container.runtime`` does."""
+        if not self._allow_loopback_ports and any(isinstance(pod.service(port), Loopback) for port in pod.ports):
+            raise PermissionError(
+                f"pod {pod.name} forwards to ports of this host: allow it by name with allow_loopback_ports=True"
+            )
         runtimes = {(pod.name, each.name): each.runtime(self._host) for each in pod.containers}
         mains = {
             (pod.name, each.name): each.main_process(pod.namespace, pod.short_name, runtimes[pod.name, each.name])

@@ -29,6 +29,8 @@ from fakekubelet.auth import (
     forbidden_text,
     request_attributes,
 )
+from fakekubelet.forwarding import CONTAINERD_GRACE, Forwarded
+from fakekubelet.forwardroute import answer_port_forward
 from fakekubelet.mains import Attachment
 from fakekubelet.messages import TEXT, Answer, RawAnswer, Request, Response, Upgrade, clean_path, go_error, plain
 from fakekubelet.pods import Pod, PodTable
@@ -128,6 +130,10 @@ class Node:
     websocket_protocols: tuple[str, ...]
     executions: deque[Execution] = field(default_factory=deque)
     """Filled with the record of every session."""
+    forwards: deque[Forwarded] = field(default_factory=deque)
+    """Filled with the record of every forwarded connection."""
+    forward_grace: float | None = CONTAINERD_GRACE
+    """See ``fakekubelet.forwarding``."""
 
 
 class Router:
@@ -146,6 +152,8 @@ class Router:
                 route("GET POST", "/exec/{namespace}/{pod}/{uid}/{container}", self._exec),
                 route("GET POST", "/attach/{namespace}/{pod}/{container}", self._attach),
                 route("GET POST", "/attach/{namespace}/{pod}/{uid}/{container}", self._attach),
+                route("GET POST", "/portForward/{namespace}/{pod}", self._port_forward),
+                route("GET POST", "/portForward/{namespace}/{pod}/{uid}", self._port_forward),
             ]
         )
         self._prefixes = {each.shape[0] for each in self._table.routes}
@@ -190,6 +198,17 @@ class Router:
 
     def _attach(self, request: Request, user: User, names: dict[str, str]) -> Answer:
         return self._stream(request, user, names, attach=True)
+
+    def _port_forward(self, request: Request, user: User, names: dict[str, str]) -> Answer:
+        node = self._node
+        return answer_port_forward(
+            request,
+            node.pods.get(f"{names['namespace']}/{names['pod']}"),
+            names.get("uid"),
+            tunnels="v5.channel.k8s.io" in node.websocket_protocols,  # both came with ExtendWebSocketsToKubelet
+            grace=node.forward_grace,
+            record=node.forwards.append,
+        )
 
     def _stream(self, request: Request, user: User, names: dict[str, str], *, attach: bool) -> Answer:
         tty, stdin, stdout, stderr = (request.first(key) == "1" for key in ("tty", "input", "output", "error"))

@@ -20,9 +20,11 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from fakekubelet.auth import Authenticator, Authorizer, User, always_allow
 from fakekubelet.background import BackgroundServer
 from fakekubelet.connection import Timeouts
+from fakekubelet.forwarding import CONTAINERD_GRACE, Forwarded
 from fakekubelet.listening import BACKLOG, CLOSE_SECONDS, MAX_CONNECTIONS, Listening, Settings
 from fakekubelet.pki import CertificateAuthority, IssuedCertificate
 from fakekubelet.pods import Pod, PodTable
+from fakekubelet.ports import Port, discard, echo, http
 from fakekubelet.processes import ProcessHost
 from fakekubelet.routes import Node, Router
 from fakekubelet.runtimes import Execution
@@ -41,6 +43,10 @@ class FakeKubelet(BackgroundServer):
     ``pods``: what it runs; by default pod ``default/demo`` with the scripted container ``main``. ``port`` 0 takes a
     free one. A ``host`` that is not loopback needs ``allow_remote=True``; real processes need
     ``allow_processes=True``.
+
+    Pods may forward to real ports of this host with ``allow_loopback_ports=True``. ``forward_grace`` is how many
+    seconds a forwarded connection lives on when one of its directions has ended: containerd's one second, or None for
+    a true half-close.
 
     ``protocols`` is what exec negotiates over SPDY, ``CRI_SPDY`` by default; name fewer to force an old one, or none to
     refuse SPDY. ``websocket_protocols`` is the same over WebSocket, where "" stands for a client that asks for none:
@@ -61,6 +67,8 @@ class FakeKubelet(BackgroundServer):
         port: int = 0,
         allow_remote: bool = False,
         allow_processes: bool = False,
+        allow_loopback_ports: bool = False,
+        forward_grace: float | None = CONTAINERD_GRACE,
         node_name: str = "fake-node",
         protocols: Iterable[Subprotocol] = CRI_SPDY,
         websocket_protocols: Iterable[str] = CRI_WEBSOCKET,
@@ -78,7 +86,9 @@ class FakeKubelet(BackgroundServer):
         self.authority = ca or CertificateAuthority.create()
         """The authority that the server's certificate and all client certificates come from."""
         self._processes = ProcessHost() if allow_processes else None
-        self.pods = PodTable(_DEFAULT_PODS if pods is None else pods, self._processes)
+        self.pods = PodTable(
+            _DEFAULT_PODS if pods is None else pods, self._processes, allow_loopback_ports=allow_loopback_ports
+        )
         """The declared pods; add and remove them while the server runs."""
         chosen = tuple(Subprotocol(protocol) for protocol in protocols)
         over_websocket = checked_names(websocket_protocols)
@@ -93,6 +103,8 @@ class FakeKubelet(BackgroundServer):
             protocols=chosen,
             websocket_protocols=over_websocket,
             executions=deque(maxlen=EXECUTIONS_KEPT),
+            forwards=deque(maxlen=EXECUTIONS_KEPT),
+            forward_grace=forward_grace,
         )
         self._settings = Settings(
             limits=limits or Limits(),
@@ -131,6 +143,11 @@ class FakeKubelet(BackgroundServer):
         them."""
         return list(self._node.executions)
 
+    @property
+    def forwards(self) -> list[Forwarded]:
+        """The forwarded connections, oldest first (the last thousand); open ones among them."""
+        return list(self._node.forwards)
+
     def main_process(self, pod: str, container: str = "main") -> Execution:
         """The record of a container's main process; ``pod`` is ``NAMESPACE/NAME``. Raises KeyError if there is none."""
         main = self.pods.main(pod, container)
@@ -158,7 +175,7 @@ class FakeKubelet(BackgroundServer):
                 self._processes.close()
 
 
-_DEFAULT_PODS = (Pod("default/demo"),)
+_DEFAULT_PODS = (Pod("default/demo", ports={7: echo, 9: discard, 80: Port(http, name="http")}),)
 
 
 def checked_host(host: str, allow_remote: bool) -> str:

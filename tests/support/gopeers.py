@@ -358,6 +358,7 @@ class GoServer(GoProgram):
     attach_interval: float | None = None
     attach_tty: bool = False
     stdin_once: bool = False
+    forward_grace: float | None = None  # containerd's wait for the second direction; None: 1; below 0: half-close
 
     _name = "kwserver"
 
@@ -368,7 +369,7 @@ class GoServer(GoProgram):
         }  # fmt: skip
         times = {
             "idle-timeout": self.idle_timeout, "creation-timeout": self.creation_timeout,
-            "attach-interval": self.attach_interval,
+            "attach-interval": self.attach_interval, "forward-grace": self.forward_grace,
         }  # fmt: skip
         return [
             f"-end={self.outputs_end}",

@@ -1,5 +1,5 @@
-// Command kwserver is a kubelet-like server: exec and attach over SPDY and WebSocket, served by the code that real
-// container runtimes use. It prints one JSON line when it is ready, answers lines on its stdin, and stops when stdin
+// Command kwserver is a kubelet-like server: exec, attach and port-forward over SPDY and WebSocket, served by the code
+// that real container runtimes use. Ports of the pod are those of the loopback interface. It prints one JSON line when it is ready, answers lines on its stdin, and stops when stdin
 // closes or on SIGTERM, so it never outlives the test that started it.
 //
 // The line "cpu" on stdin is answered by one JSON line on stdout: the processor time and memory that the server has
@@ -34,6 +34,7 @@ func main() {
 	flag.DurationVar(&config.IdleTimeout, "idle-timeout", config.IdleTimeout, "end a connection without frames")
 	flag.DurationVar(&config.CreationTimeout, "creation-timeout", config.CreationTimeout, "wait for the client's streams")
 	flag.DurationVar(&config.Main.Interval, "attach-interval", config.Main.Interval, "time between lines of the container's main program; 0: none")
+	flag.DurationVar(&config.Forwarder.Grace, "forward-grace", config.Forwarder.Grace, "port-forward: wait for the second direction once the first has ended, as containerd; negative: carry half-close on")
 	flag.BoolVar(&config.Main.TTY, "attach-tty", false, "the container's main program has a terminal")
 	flag.BoolVar(&config.Main.StdinOnce, "stdin-once", false, "the end of an attacher's stdin ends the main program's")
 	flag.Parse()

@@ -29,6 +29,7 @@ type Config struct {
 	Namespace, Pod  string
 	Container       string
 	Protocols       []string // of remote commands over SPDY, best first
+	Forwarder       *Forwarder
 	IdleTimeout     time.Duration
 	CreationTimeout time.Duration
 	// Streaming, when there is one, makes this a kubelet of 1.36 or newer (ExtendWebSocketsToKubelet): it accepts
@@ -45,6 +46,7 @@ func Defaults() Config {
 		Pod:             "demo",
 		Container:       "main",
 		Protocols:       remotecommand.SupportedStreamingProtocols,
+		Forwarder:       &Forwarder{Grace: time.Second},
 		IdleTimeout:     4 * time.Hour,
 		CreationTimeout: remotecommand.DefaultStreamCreationTimeout,
 	}
@@ -58,6 +60,8 @@ func NewServer(config Config) *http.Server {
 		mux.HandleFunc(method+" /exec/{namespace}/{pod}/{uid}/{container}", config.exec)
 		mux.HandleFunc(method+" /attach/{namespace}/{pod}/{container}", config.attach)
 		mux.HandleFunc(method+" /attach/{namespace}/{pod}/{uid}/{container}", config.attach)
+		mux.HandleFunc(method+" /portForward/{namespace}/{pod}", config.portForward)
+		mux.HandleFunc(method+" /portForward/{namespace}/{pod}/{uid}", config.portForward)
 	}
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /debug/cpu", func(w http.ResponseWriter, _ *http.Request) {
