@@ -17,6 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kubeletclient._access import Access
     from kubeletclient._ladder import Attempt
     from kubeletclient._policy import CAPTURE, DEVNULL, PIPE
     from kubeletclient.credentials import BasicAuth, BearerToken, ClientCertificate, CombinedCredentials, Impersonation
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
         OutcomeUnknown,
         OutputLimitExceeded,
         PeerNotResponding,
+        PinnedCertificateChanged,
+        PodUnavailable,
         ProcessClosed,
         ProtocolNotSupported,
         ProxyAuthenticationError,
@@ -66,9 +69,11 @@ if TYPE_CHECKING:
         UpgradeRefused,
         UpgradeTimeout,
     )
+    from kubeletclient.known_nodes import KnownNodes
     from kubeletclient.plugins import PluginPolicy
     from kubeletclient.results import Completed
     from kubeletclient.sync.client import Kubelet, connect_exec
+    from kubeletclient.sync.cluster import Cluster
     from kubeletclient.sync.pods import Pod
     from kubeletclient.sync.process import Process
     from spdyproto.channels.events import StreamSet
@@ -78,6 +83,7 @@ __all__ = [
     "CAPTURE",
     "DEVNULL",
     "PIPE",
+    "Access",
     "Attempt",
     "BadRequest",
     "BasicAuth",
@@ -88,6 +94,7 @@ __all__ = [
     "ClientCertificate",
     "ClientCertificateRejected",
     "ClientError",
+    "Cluster",
     "CombinedCredentials",
     "CommandFailed",
     "Completed",
@@ -105,6 +112,7 @@ __all__ = [
     "Impersonation",
     "InvalidAnswer",
     "Keepalive",
+    "KnownNodes",
     "KubeconfigError",
     "Kubelet",
     "KubewireError",
@@ -115,8 +123,10 @@ __all__ = [
     "OutcomeUnknown",
     "OutputLimitExceeded",
     "PeerNotResponding",
+    "PinnedCertificateChanged",
     "PluginPolicy",
     "Pod",
+    "PodUnavailable",
     "Process",
     "ProcessClosed",
     "ProtocolNotSupported",
@@ -145,10 +155,13 @@ _HOMES = {
     "CombinedCredentials": "kubeletclient.credentials",
     "Impersonation": "kubeletclient.credentials",
     "PluginPolicy": "kubeletclient.plugins",
+    "Access": "kubeletclient._access",
     "Attempt": "kubeletclient._ladder",
+    "KnownNodes": "kubeletclient.known_nodes",
     "BearerToken": "kubeletclient.credentials",
     "CAPTURE": "kubeletclient._policy",
     "ClientCertificate": "kubeletclient.credentials",
+    "Cluster": "kubeletclient.sync.cluster",
     "Completed": "kubeletclient.results",
     "DEVNULL": "kubeletclient._policy",
     "Deadlines": "spdyproto.limits",

@@ -1,9 +1,9 @@
 """How the verbs of a pod reach a server, decided once for both flavours.
 
 A ``Door`` knows the way to a pod: the kubelet that was named, or whatever a cluster says. ``reach`` is a generator,
-like the flows of ``_flows``: it yields what it wants done (``Fetch``, ``Open``), and a client of either flavour does it
-and sends back what came of it, or throws in the ``ClientError``. So every decision stands in one place, does no I/O,
-and can be tested as a table.
+like the flows of ``_flows``: it yields what it wants done (``Fetch``, ``Load``, ``Open``), and a client of either
+flavour does it and sends back what came of it, or throws in the ``ClientError``. So every decision stands in one place,
+does no I/O, and can be tested as a table.
 """
 
 from __future__ import annotations
@@ -12,31 +12,52 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 
-from kubeletclient._containers import choose_container
+from kubeletclient import errors
 from kubeletclient._settings import Settings
-from kubeletclient.endpoints import Endpoint, Target, attach_target, exec_target
+from kubeletclient.endpoints import Endpoint, Target, attach_target, exec_target, pod_target
+from kubeletclient.routes import Via
+from kubeletclient.selection import Selected, parse_pods
 from spdyproto.channels.events import StreamSet
 from spdyproto.limits import MIB
 
-__all__ = ["Ask", "Door", "Fetch", "KubeletDoor", "Open", "PodRef", "Reach", "Way"]
+__all__ = [
+    "Ask",
+    "Command",
+    "Door",
+    "Fetch",
+    "KubeletDoor",
+    "Load",
+    "Open",
+    "PodRef",
+    "Reach",
+    "Way",
+    "attach_ask",
+    "exec_ask",
+]
 
-_PODS_LIMIT: Final = 64 * MIB
-"""Bytes of a node's list of pods. A pod takes about 10 KiB, and a node runs some hundreds of them at most."""
+_DOCUMENT_LIMIT: Final = 64 * MIB
+"""Bytes of a document, of which lists of pods are the largest. A pod takes about 10 KiB, and a node runs some hundreds
+of them at most; a selector that chooses thousands is a mistake."""
 
 
 @dataclass(slots=True)
 class PodRef:
-    """Which pod is meant. ``default_container`` is remembered once it was asked for."""
+    """Which pod is meant, or which object's pod (``selected``), and how to get there, if not as its client does.
+
+    ``default_container`` is remembered once it was asked for.
+    """
 
     namespace: str
     name: str
     uid: str | None = None
+    selected: Selected | None = None
+    via: Via | None = None
     default_container: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One server that can serve the pod: ``route`` names its kind, ``"kubelet"``."""
+    """One server that can serve the pod: ``route`` names its kind, ``"kubelet"`` or ``"apiserver"``."""
 
     route: str
     endpoint: Endpoint
@@ -44,11 +65,43 @@ class Way:
 
     def exec_target(self, pod: PodRef, container: str, words: Sequence[str], streams: StreamSet) -> Target:
         """The request to run a command."""
+        if self.route == "apiserver":
+            options = [("container", container), *(("command", word) for word in words)]
+            return pod_target(self.endpoint, pod.namespace, pod.name, "exec", options, streams=streams)
         return exec_target(self.endpoint, pod.namespace, pod.name, container, words, streams, pod.uid)
 
     def attach_target(self, pod: PodRef, container: str, streams: StreamSet) -> Target:
         """The request to attach to the main process."""
+        if self.route == "apiserver":
+            options = [("container", container)]
+            return pod_target(self.endpoint, pod.namespace, pod.name, "attach", options, streams=streams)
         return attach_target(self.endpoint, pod.namespace, pod.name, container, streams, pod.uid)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What is wanted from the pod.
+
+    - ``verb``: ``"exec"``, ``"attach"``, ``"portforward"``, ``"logs"``: decisions are remembered for each;
+    - ``target``: from the way, the pod and the container's name to the request; the name is empty where no container
+      is wanted;
+    - ``of_a_container``: whether there must be a container; ``while_running``: whether the pod must not be over.
+    """
+
+    verb: str
+    target: Callable[[Way, PodRef, str], Target]
+    of_a_container: bool = True
+    while_running: bool = True
+
+
+def exec_ask(words: Sequence[str], streams: StreamSet) -> Ask:
+    """To run a command."""
+    return Ask("exec", lambda way, pod, container: way.exec_target(pod, container, words, streams))
+
+
+def attach_ask(streams: StreamSet) -> Ask:
+    """To attach to the main process."""
+    return Ask("attach", lambda way, pod, container: way.attach_target(pod, container, streams))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +117,14 @@ class Fetch:
     what: str
     why: str = ""
     hint: str = ""
-    limit: int = _PODS_LIMIT
+    limit: int = _DOCUMENT_LIMIT
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Call ``function``, which reads small files, and answer what it returns."""
+
+    function: Callable[[], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +135,8 @@ class Open:
     target: Target
 
 
-Reach: TypeAlias = Generator[Fetch | Open, Any, Any]
-Ask: TypeAlias = Callable[[Way, str], Target]
-"""From a way and the container's name to the request."""
+Command: TypeAlias = Fetch | Load | Open
+Reach: TypeAlias = Generator[Command, Any, Any]
 
 
 class Door(Protocol):
@@ -96,10 +155,21 @@ class KubeletDoor:
     def reach(self, pod: PodRef, container: str | None, ask: Ask) -> Reach:
         """See ``Door``."""
         name = container or pod.default_container
-        if name is None:
-            pods = yield Fetch(
-                self.way, "/pods", "the kubelet's list of pods", "no container was named, and ", "give container="
-            )
-            name = choose_container(pods, self.way.endpoint, pod.namespace, pod.name, pod.uid)
-            pod.default_container = name
-        return (yield Open(self.way, ask(self.way, name)))
+        if name is None and ask.of_a_container:
+            name = pod.default_container = yield from self._default_container(pod)
+        return (yield Open(self.way, ask.target(self.way, pod, name or "")))
+
+    def _default_container(self, pod: PodRef) -> Generator[Command, Any, str]:
+        document = yield Fetch(
+            self.way, "/pods", "the kubelet's list of pods", "no container was named, and ", "give container="
+        )
+        url = f"{self.way.endpoint}/pods"
+        for facts in parse_pods(document):
+            if (facts.namespace, facts.name) == (pod.namespace, pod.name) and pod.uid in (None, facts.uid):
+                return facts.choose(None, "kubelet", url)
+        raise errors.NotFound(
+            f"no pod {pod.name!r} runs in namespace {pod.namespace!r} on this node",
+            hint="check namespace and pod name, and that the pod runs on this node",
+            route="kubelet",
+            url=url,
+        )

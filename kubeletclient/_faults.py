@@ -19,6 +19,7 @@ from spdyproto.channels.upgrade import ProtocolNotOffered, UpgradeFailed, Upgrad
 from spdyproto.text import printable
 
 __all__ = [
+    "UNREACHABLE",
     "cut_during_upgrade",
     "dial_fault",
     "not_an_upgrade",
@@ -31,7 +32,11 @@ __all__ = [
 TEXT_LIMIT: Final = 500
 """Characters of a server's text that go into an error: enough for any ``Status``, and not a page of HTML."""
 
-_UNREACHABLE: Final = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.ENETDOWN})
+_OF_ANOTHER: Final = frozenset({2, 18, 19, 20, 21})
+"""What OpenSSL says of a certificate whose issuer is not known, or that is self-signed and not trusted itself."""
+
+UNREACHABLE: Final = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.ENETDOWN})
+"""Errors of the system that mean that there is no route to an address."""
 
 
 def _error(kind: type[ClientError], target: Target, cause: str, hint: str, **more: Any) -> ClientError:  # noqa: ANN401 - handed on
@@ -76,7 +81,7 @@ def dial_fault(target: Target, tried: list[tuple[str, OSError]]) -> ClientError:
             f"nothing listens on port {port}: {each}",
             "check host and port (a kubelet listens on 10250), and that it is running",
         )
-    hint = "check the route to this host" if last.errno in _UNREACHABLE else "check the address and the network"
+    hint = "check the route to this host" if last.errno in UNREACHABLE else "check the address and the network"
     return _error(errors.ConnectError, target, f"no connection on port {port}: {each}", hint)
 
 
@@ -84,10 +89,10 @@ def _short(error: OSError) -> str:
     return "timed out" if isinstance(error, TimeoutError) else error.strerror or str(error) or type(error).__name__
 
 
-def tls_fault(target: Target, error: OSError, server_name: str) -> ClientError:
+def tls_fault(target: Target, error: OSError, server_name: str, *, pinned: bool = False) -> ClientError:
     """The TLS handshake failed, or the server ended it with an alert after we had finished our side (TLS 1.3)."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return _certificate_fault(target, error, server_name)
+        return _certificate_fault(target, error, server_name, pinned)
     if isinstance(error, TimeoutError):
         return _error(
             errors.TLSTimeout,
@@ -132,8 +137,18 @@ def tls_fault(target: Target, error: OSError, server_name: str) -> ClientError:
     )
 
 
-def _certificate_fault(target: Target, error: ssl.SSLCertVerificationError, server_name: str) -> ClientError:
+def _certificate_fault(
+    target: Target, error: ssl.SSLCertVerificationError, server_name: str, pinned: bool
+) -> ClientError:
     code, said = error.verify_code, error.verify_message
+    if pinned and code in _OF_ANOTHER:
+        return _error(
+            errors.PinnedCertificateChanged,
+            target,
+            f"THE CERTIFICATE OF {target.endpoint.authority} HAS CHANGED: it is not the one that was pinned. Someone "
+            "may be posing as this node, or its certificate was renewed",
+            "ask who runs the node for its fingerprint; then pin the new one with kubewire trust --replace",
+        )
     if code in (9, 10):  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
         return _error(
             errors.CertificateExpiredError,
@@ -148,7 +163,7 @@ def _certificate_fault(target: Target, error: ssl.SSLCertVerificationError, serv
             f"the server's certificate is not valid for {server_name!r}: {said}",
             "give server_name= with a name that the certificate holds",
         )
-    if code in (2, 18, 19, 20, 21):  # issuer unknown, or self-signed
+    if code in _OF_ANOTHER:
         return _error(
             errors.UnknownAuthorityError,
             target,
@@ -224,8 +239,10 @@ def refusal(target: Target, answer: UpgradeRefused, *, websocket: bool = False) 
     status = answer.status
     said = printable(answer.message.strip(), limit=TEXT_LIMIT)
     kind, hint = _BY_STATUS.get(status, (errors.UpgradeRefused, "check that the URL belongs to a kubelet"))
+    if target.route == "apiserver":
+        hint = _apiserver_hint(target, status, websocket) or hint
     accepted = [value for name, value in answer.headers if name.lower() == ACCEPTED_HEADER.lower()]
-    if websocket and status == 403:
+    if websocket and status == 403 and target.route != "apiserver":
         hint = "grant this identity `get` on `nodes/proxy`, which is the right a kubelet asks for over WebSocket"
     if accepted:
         kind = errors.ProtocolNotSupported
@@ -240,7 +257,8 @@ def refusal(target: Target, answer: UpgradeRefused, *, websocket: bool = False) 
         hint = "kubelets before 1.36 speak v4.channel.k8s.io there, which cannot end stdin: use SPDY"
     elif status >= 500:
         kind = errors.ServerError
-        hint = "check the container name and the log of the kubelet"
+        if target.route != "apiserver" or "error dialing backend" not in said:
+            hint = "check the container name and the log of the kubelet"
     elif status == 404 and target.route == "url":
         hint = "a one-time URL is valid once and for a minute: ask for a new one"
     elif status == 400 and "HTTP request to an HTTPS server" in said:
@@ -257,6 +275,20 @@ def refusal(target: Target, answer: UpgradeRefused, *, websocket: bool = False) 
     assert isinstance(error, errors.UpgradeRefused)
     error.message = said
     return error
+
+
+def _apiserver_hint(target: Target, status: int, websocket: bool) -> str:
+    """What to do after such an answer of an apiserver; empty where a kubelet's hint serves as well."""
+    what = target.path.partition("?")[0].rpartition("/")[2]
+    hints = {
+        401: "the apiserver does not know these credentials: check the kubeconfig's user, or log in again",
+        403: f"grant this identity `create` on `pods/{what}`"
+        + (" (over WebSocket also `get`)" if websocket else "")
+        + " in this namespace",
+        404: "check namespace and pod name",
+        500: "the apiserver does not reach the node: check that it is up",
+    }
+    return hints.get(status, "")
 
 
 def not_an_upgrade(target: Target, answer: UpgradeFailed) -> ClientError:

@@ -261,7 +261,7 @@ def _attempt(request: ExecRequest, step: Step) -> Generator[Command, Any, Upgrad
         try:
             yield StartTLS(context, server_name, request.deadlines.tls)
         except OSError as error:
-            raise _faults.tls_fault(target, error, server_name) from error
+            raise _faults.tls_fault(target, error, server_name, pinned=trust.pinned is not None) from error
     return (yield from _upgrade(request, _exchange(request, step, identity), step.wire, server_name))
 
 

@@ -46,15 +46,20 @@ class Trust:
         allow_unverified_token: bool = False,
         impersonate: Impersonation | None = None,
         proxy: ProxyChoice = None,
+        pinned: PathOrPEM | None = None,
     ) -> None:
-        if ca is not None and not verify:
-            raise CredentialsError("ca= and verify=False contradict each other", hint="leave one of them out")
+        given = [name for name, value in (("ca=", ca), ("verify=False", not verify), ("pinned=", pinned)) if value]
+        if len(given) > 1:
+            raise CredentialsError(f"{' and '.join(given)} contradict each other", hint="leave one of them out")
         self.credentials = credentials
         self.server_name = server_name
         self.verify = verify
         self.impersonate = impersonate
         self._proxy: Proxy | Literal[False] | None = _proxy(proxy)
-        self._ca = ca
+        self.pinned = pinned
+        """The only certificate that the server may present; its name and who signed it do not matter then."""
+        self.ca = ca
+        self._ca = ca if pinned is None else pinned
         self._allow_unverified_token = allow_unverified_token
         self._lock = threading.Lock()
         self._context: ssl.SSLContext | None = None
@@ -175,7 +180,7 @@ class Trust:
 
     def _build(self) -> ssl.SSLContext:
         try:
-            context = client_context(ca=self._ca, verify=self.verify)
+            context = client_context(ca=self._ca, verify=self.verify, check_hostname=self.pinned is None)
         except OSError as error:
             raise self._unusable_ca(error) from error
         if self.credentials is not None:

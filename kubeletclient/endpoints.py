@@ -15,7 +15,18 @@ from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 
 from spdyproto.channels.events import StreamSet
 
-__all__ = ["KUBELET_PORT", "Endpoint", "Target", "attach_target", "exec_target", "parse_endpoint", "parse_target"]
+__all__ = [
+    "KUBELET_PORT",
+    "Endpoint",
+    "Target",
+    "attach_target",
+    "exec_target",
+    "object_path",
+    "parse_endpoint",
+    "parse_target",
+    "pod_target",
+    "segment",
+]
 
 KUBELET_PORT: Final = 10250
 """The kubelet's authenticated port; used when a kubelet's URL names none."""
@@ -50,12 +61,17 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One request: the server, the origin-form target, and what errors may show of it."""
+    """One request: the server, the origin-form target, and what errors may show of it.
+
+    ``route`` says how the server is reached (``"kubelet"``, ``"apiserver"``, ``"url"``), ``reason`` why that way was
+    taken, where it was a choice.
+    """
 
     endpoint: Endpoint
     path: str
     shown: str
     route: str
+    reason: str = ""
 
 
 def parse_endpoint(url: str, *, default_port: int | None = None) -> Endpoint:
@@ -96,6 +112,49 @@ def attach_target(
     return _streaming_target("attach", endpoint, namespace, pod, container, [], streams, uid)
 
 
+def pod_target(
+    endpoint: Endpoint,
+    namespace: str,
+    pod: str,
+    subresource: str,
+    options: Sequence[tuple[str, str]] = (),
+    *,
+    streams: StreamSet | None = None,
+) -> Target:
+    """A request to a subresource of a pod, at an apiserver, which names the streams differently from a kubelet and
+    takes ``true`` (``kubernetes: pkg/apis/core: PodExecOptions``).
+    """
+    path = endpoint.prefix + object_path("pods", namespace, pod) + f"/{subresource}"
+    query = list(options)
+    if streams is not None:
+        flags = (
+            ("stdin", streams.stdin),
+            ("stdout", streams.stdout),
+            ("stderr", streams.stderr),
+            ("tty", streams.tty),
+        )
+        query += [(name, "true") for name, wanted in flags if wanted]
+    shown = f"{endpoint.scheme}://{endpoint.authority}{path}"
+    return Target(endpoint, f"{path}?{urlencode(query)}" if query else path, shown, "apiserver")
+
+
+def object_path(resource: str, namespace: str | None, name: str | None = None, group: str = "") -> str:
+    """The path of an object, or of a list of them, at an apiserver. ``group`` is e.g. ``apps/v1``; none is the core's.
+
+    Raises ValueError for a name that would lead elsewhere.
+    """
+    path = f"/apis/{group}" if group else "/api/v1"
+    if namespace is not None:
+        path += f"/namespaces/{segment(namespace)}"
+    path += f"/{resource}"
+    return path if name is None else f"{path}/{segment(name)}"
+
+
+def segment(name: str) -> str:
+    """``name`` as one segment of a path, percent-encoded. Raises ValueError for what would be none, or another."""
+    return quote(_segment(name), safe="")
+
+
 def _streaming_target(
     kind: str,
     endpoint: Endpoint,
@@ -107,7 +166,7 @@ def _streaming_target(
     uid: str | None,
 ) -> Target:
     names = [namespace, pod, container] if uid is None else [namespace, pod, uid, container]
-    path = f"{endpoint.prefix}/{kind}/" + "/".join(quote(_segment(name), safe="") for name in names)
+    path = f"{endpoint.prefix}/{kind}/" + "/".join(map(segment, names))
     flags = (("input", streams.stdin), ("output", streams.stdout), ("error", streams.stderr), ("tty", streams.tty))
     options += [(name, "1") for name, wanted in flags if wanted]
     shown = f"{endpoint.scheme}://{endpoint.authority}{path}"
@@ -116,7 +175,7 @@ def _streaming_target(
 
 def _segment(name: str) -> str:
     if not name or name in {".", ".."} or "/" in name:
-        raise ValueError(f"namespace, pod, container and uid are non-empty names without '/': got {name!r}")
+        raise ValueError(f"namespaces, pods and containers have non-empty names without '/': got {name!r}")
     return name
 
 

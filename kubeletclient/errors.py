@@ -20,10 +20,12 @@
               UnknownAuthorityError                it is signed by an authority that is not trusted here
               CertificateExpiredError              it is not valid now
               CertificateNameError                 it is valid for other names
+              PinnedCertificateChanged             it is not the one that was pinned for this server
             ClientCertificateRejected(PermissionError)   the server refused our certificate
             NotTLSError                            something answered, and not in TLS
             HandshakeCutError                      the server hung up in the middle of the handshake
             TLSTimeout(TimeoutError)               the server did not finish the handshake
+        PodUnavailable                             the pod is not on a node yet, or its containers have ended
         UpgradeRefused                             the server answered, and did not switch to the streaming protocol
           BadRequest                               400
           Unauthorized(PermissionError)            401
@@ -91,6 +93,8 @@ __all__ = [
     "OutcomeUnknown",
     "OutputLimitExceeded",
     "PeerNotResponding",
+    "PinnedCertificateChanged",
+    "PodUnavailable",
     "ProcessClosed",
     "ProtocolNotSupported",
     "ProxyAuthenticationError",
@@ -119,7 +123,8 @@ class ClientError(KubewireError):
 
     ``str()`` gives cause, next step and where; the attributes give the same to programs:
 
-    - ``route``: how the server was reached: ``"kubelet"`` or ``"url"``;
+    - ``route``: how the server was reached: ``"kubelet"``, ``"apiserver"`` or ``"url"``; ``route_reason``: why so,
+      where it was a choice;
     - ``url``: without secrets and without the command;
     - ``http_status``: the code of the HTTP answer, where there was one;
     - ``attempts``: the transports that were tried before this one, and why they were left (``Attempt``);
@@ -148,6 +153,7 @@ class ClientError(KubewireError):
         self.cause = cause
         self.hint = hint
         self.route = route
+        self.route_reason = ""
         self.url = url
         self.http_status = http_status
         self.attempts: tuple[Attempt, ...] = ()
@@ -165,6 +171,8 @@ class ClientError(KubewireError):
             text += f"; {self.hint}"
         if len(self.attempts) > 1:
             text += f" (tried {'; '.join(map(str, self.attempts))})"
+        if self.route == "apiserver" and self.route_reason:
+            text += f" (through the apiserver, because {self.route_reason})"
         if self.url:
             text += f" [{self.url}]"
         return text
@@ -247,6 +255,10 @@ class CertificateNameError(CertificateVerifyError):
     """The server's certificate is valid, for other names than the one asked for."""
 
 
+class PinnedCertificateChanged(CertificateVerifyError):
+    """The server presents another certificate than the one that was pinned for it: a new server, or an impostor."""
+
+
 class ClientCertificateRejected(TLSError, PermissionError):
     """The server ended the handshake because of our certificate, or because we presented none."""
 
@@ -261,6 +273,10 @@ class HandshakeCutError(TLSError):
 
 class TLSTimeout(TLSError, TimeoutError):
     """The server accepted the connection and did not finish the TLS handshake in time (``Deadlines.tls``)."""
+
+
+class PodUnavailable(ClientError):
+    """The pod is there, and nothing can be run in it: it is on no node yet, or its containers have ended."""
 
 
 class UpgradeRefused(ClientError):

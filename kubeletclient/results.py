@@ -27,6 +27,8 @@ class Session(Protocol):
     @property
     def route(self) -> str: ...
     @property
+    def route_reason(self) -> str: ...
+    @property
     def transport(self) -> str: ...
     @property
     def protocol(self) -> str: ...
@@ -45,6 +47,8 @@ class Completed(Generic[Text]):
     ``stdout`` and ``stderr`` are None unless they were captured. ``received`` and ``sent`` count payload bytes by
     stream name. ``duration`` is in seconds, from the dial to the exit status. ``transport`` is ``"spdy"`` or ``"ws"``,
     ``protocol`` the subprotocol negotiated over it, and ``attempts`` says what else was tried, and why it was left.
+    ``route`` is how the server was reached (``"kubelet"``, ``"apiserver"``), and ``route_reason`` why so, where it was
+    a choice.
     """
 
     args: Sequence[str]
@@ -58,6 +62,7 @@ class Completed(Generic[Text]):
     duration: float
     transport: str
     attempts: tuple[Attempt, ...]
+    route_reason: str = ""
 
     @classmethod
     def of(
@@ -79,6 +84,7 @@ class Completed(Generic[Text]):
             seconds,
             process.transport,
             process.attempts,
+            process.route_reason,
         )
         out, err = captured
         if decode is None:
@@ -99,6 +105,7 @@ class Context:
     route: str
     url: str
     streams: StreamSet
+    reason: str = ""
 
     def fill(
         self,
@@ -111,6 +118,7 @@ class Context:
     ) -> errors.ClientError:
         """Complete ``error`` with where it happened and how far things had come."""
         error.route = self.route
+        error.route_reason = self.reason
         error.url = self.url
         error.received = {str(kind): count for kind, count in received.items()}
         error.sent = {str(kind): count for kind, count in sent.items()}

@@ -375,7 +375,7 @@ class ClientExchange:
                 "this is no streaming address, or a proxy on the way took the upgrade headers off"
             )
         else:
-            message = _read_message(body) or "the server gave no reason: the body of its answer is empty"
+            message = read_message(body) or "the server gave no reason: the body of its answer is empty"
         return UpgradeRefused(status, reason, headers, body, message, note)
 
 
@@ -392,7 +392,7 @@ def _describe_redirect(locations: list[str]) -> str:
     )
 
 
-def _read_message(body: bytes) -> str:
+def read_message(body: bytes) -> str:
     """The ``message`` of a JSON object (``metav1.Status`` and its look-alikes), else the text itself."""
     text = body.decode("utf-8", "replace").strip()
     if text.startswith("{"):

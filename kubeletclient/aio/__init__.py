@@ -14,9 +14,11 @@ loop with ``add_reader`` (asyncio's own, uvloop).
 
 from __future__ import annotations
 
+from kubeletclient._access import Access
 from kubeletclient._ladder import Attempt
 from kubeletclient._policy import CAPTURE, DEVNULL, PIPE
 from kubeletclient.aio.client import Kubelet, connect_exec
+from kubeletclient.aio.cluster import Cluster
 from kubeletclient.aio.pods import Pod
 from kubeletclient.aio.process import Process
 from kubeletclient.credentials import BasicAuth, BearerToken, ClientCertificate, CombinedCredentials, Impersonation
@@ -47,6 +49,8 @@ from kubeletclient.errors import (
     OutcomeUnknown,
     OutputLimitExceeded,
     PeerNotResponding,
+    PinnedCertificateChanged,
+    PodUnavailable,
     ProcessClosed,
     ProtocolNotSupported,
     ProxyAuthenticationError,
@@ -66,6 +70,7 @@ from kubeletclient.errors import (
     UpgradeRefused,
     UpgradeTimeout,
 )
+from kubeletclient.known_nodes import KnownNodes
 from kubeletclient.plugins import PluginPolicy
 from kubeletclient.results import Completed
 from spdyproto.channels.events import StreamSet
@@ -75,6 +80,7 @@ __all__ = [
     "CAPTURE",
     "DEVNULL",
     "PIPE",
+    "Access",
     "Attempt",
     "BadRequest",
     "BasicAuth",
@@ -85,6 +91,7 @@ __all__ = [
     "ClientCertificate",
     "ClientCertificateRejected",
     "ClientError",
+    "Cluster",
     "CombinedCredentials",
     "CommandFailed",
     "Completed",
@@ -102,6 +109,7 @@ __all__ = [
     "Impersonation",
     "InvalidAnswer",
     "Keepalive",
+    "KnownNodes",
     "KubeconfigError",
     "Kubelet",
     "KubewireError",
@@ -112,8 +120,10 @@ __all__ = [
     "OutcomeUnknown",
     "OutputLimitExceeded",
     "PeerNotResponding",
+    "PinnedCertificateChanged",
     "PluginPolicy",
     "Pod",
+    "PodUnavailable",
     "Process",
     "ProcessClosed",
     "ProtocolNotSupported",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kubeletclient._door import Ask, PodRef, Way
+from kubeletclient._door import Ask, PodRef, Way, attach_ask, exec_ask
 from kubeletclient._plan import Plan
 from kubeletclient._policy import DEVNULL, Deadline
 from kubeletclient.aio.background import is_async_input
@@ -34,16 +34,12 @@ class Call:
 
 async def popen(call: Call, words: Sequence[str]) -> Process:
     """Start a command."""
-
-    def ask(way: Way, container: str) -> Target:
-        return way.exec_target(call.pod, container, words, call.plan.streams)
-
-    return await _start(call, ask, words)
+    return await _start(call, exec_ask(words, call.plan.streams), words)
 
 
 async def attach(call: Call) -> Process:
     """Attach to the main process."""
-    return await _start(call, lambda way, container: way.attach_target(call.pod, container, call.plan.streams), None)
+    return await _start(call, attach_ask(call.plan.streams), None)
 
 
 async def run(call: Call, words: Sequence[str], *, check: bool) -> Completed[bytes] | Completed[str]:

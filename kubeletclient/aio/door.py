@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from kubeletclient import errors
-from kubeletclient._door import Ask, Door, Fetch, PodRef, Way
-from kubeletclient._fetch import Body, client_options, fetch_error, request_of
+from kubeletclient._door import Ask, Command, Door, Fetch, Load, Open, PodRef, Way
+from kubeletclient._fetch import REFUSAL_LIMIT, Body, client_options, complain, fetch_error, request_of
 from kubeletclient._policy import Deadline
 from kubeletclient.aio.worker import in_thread
-from kubeletclient.endpoints import Target
+from kubeletclient.endpoints import Endpoint, Target
 
-__all__ = ["Client"]
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["Client", "Http"]
 
 
 class _Closable(Protocol):
@@ -58,23 +62,7 @@ class Client:
         deadline: Deadline,
     ) -> Session:
         """The session that ``opener`` makes of the request ``ask``, on the way that the door decides on."""
-        self._check_open()
-        reach = self._door.reach(pod, container, ask)
-        try:
-            command = next(reach)
-            while True:
-                try:
-                    answer: Any = (
-                        await fetch_json(command, deadline)
-                        if isinstance(command, Fetch)
-                        else await opener(command.way, command.target)
-                    )
-                except errors.ClientError as error:
-                    command = reach.throw(error)
-                else:
-                    command = reach.send(answer)
-        except StopIteration as done:
-            session: Session = done.value
+        session: Session = await self._follow(self._door.reach(pod, container, ask), deadline, opener)
         try:
             self._check_open()
         except BaseException:
@@ -83,42 +71,97 @@ class Client:
         self._sessions.add(session)
         return session
 
+    async def _follow(
+        self,
+        steps: Generator[Command, Any, Any],
+        deadline: Deadline,
+        opener: Callable[[Way, Target], Awaitable[object]] | None = None,
+    ) -> Any:  # noqa: ANN401 - what the generator answers
+        """Do what ``steps`` asks for, to its end."""
+        self._check_open()
+        http = Http(deadline)
+        try:
+            command = next(steps)
+            while True:
+                try:
+                    answer = (
+                        await http.fetch(command) if isinstance(command, Fetch) else await _perform(command, opener)
+                    )
+                except errors.ClientError as error:
+                    command = steps.throw(error)
+                else:
+                    command = steps.send(answer)
+        except StopIteration as done:
+            return done.value
+        finally:
+            await http.close()
+
     def _check_open(self) -> None:
         if self._closed:
             raise errors.ProcessClosed(f"this {type(self).__name__} was closed", hint="make a new one")
 
 
-async def fetch_json(fetch: Fetch, deadline: Deadline) -> Any:  # noqa: ANN401 - JSON
-    """Do what ``Fetch`` says."""
-    try:
-        async with asyncio.timeout(deadline.left(fetch.way.settings.deadlines.upgrade)):
-            return await _get(fetch)
-    except TimeoutError as error:
-        if isinstance(error, errors.ClientError):
-            raise
-        if deadline.passed():
-            raise deadline.error(fetch.what) from None
-        raise fetch_error(fetch, None, error) from error
+async def _perform(command: Load | Open, opener: Callable[[Way, Target], Awaitable[object]] | None) -> object:
+    if isinstance(command, Load):
+        return await in_thread(command.function)
+    assert opener is not None
+    return await opener(command.way, command.target)
 
 
-async def _get(fetch: Fetch) -> Any:  # noqa: ANN401 - JSON
-    import httpx  # a tenth of a second, and not needed by a command in a container that was named
+class Http:
+    """Plain requests that belong together: they share a connection."""
 
-    way = fetch.way
-    trust = way.settings.trust
-    url, headers = await in_thread(lambda: request_of(fetch))
-    options = await in_thread(lambda: client_options(fetch))
-    extensions = {"sni_hostname": trust.server_name} if trust.server_name else {}
-    body = Body(fetch)
-    try:
-        async with (
-            httpx.AsyncClient(timeout=None, **options) as client,
-            client.stream("GET", url, headers=headers, extensions=extensions) as answer,
-        ):
-            if answer.status_code != 200:
-                raise fetch_error(fetch, answer.status_code, None)
-            async for piece in answer.aiter_bytes():
-                body.add(piece)
-    except httpx.HTTPError as error:
-        raise fetch_error(fetch, None, error) from error
-    return body.parse()
+    def __init__(self, deadline: Deadline) -> None:
+        self._deadline = deadline
+        self._clients: dict[Endpoint, httpx.AsyncClient] = {}
+
+    async def close(self) -> None:
+        """Close the connections."""
+        for client in self._clients.values():
+            await client.aclose()
+
+    async def fetch(self, fetch: Fetch) -> Any:  # noqa: ANN401 - JSON
+        """Do what ``fetch`` says; once more if other credentials can be had than those that were refused."""
+        taken = time.monotonic()
+        try:
+            return await self._in_time(fetch)
+        except errors.Unauthorized as error:
+            refusal = error
+            if not await in_thread(lambda: fetch.way.settings.trust.rejected(taken)):
+                await in_thread(lambda: complain(fetch, refusal))
+                raise
+        return await self._in_time(fetch)
+
+    async def _in_time(self, fetch: Fetch) -> Any:  # noqa: ANN401 - JSON
+        deadline = self._deadline
+        try:
+            async with asyncio.timeout(deadline.left(fetch.way.settings.deadlines.upgrade)):
+                return await self._fetch(fetch)
+        except TimeoutError as error:
+            if isinstance(error, errors.ClientError):
+                raise
+            if deadline.passed():
+                raise deadline.error(fetch.what) from None
+            raise fetch_error(fetch, None, error) from error
+
+    async def _fetch(self, fetch: Fetch) -> Any:  # noqa: ANN401 - JSON
+        import httpx  # a tenth of a second, and not needed by a command in a container that was named
+
+        way, left = fetch.way, self._deadline.left
+        trust = way.settings.trust
+        url, headers = await in_thread(lambda: request_of(fetch, left()))
+        client = self._clients.get(way.endpoint)
+        if client is None:
+            options = await in_thread(lambda: client_options(way, left()))
+            client = self._clients[way.endpoint] = httpx.AsyncClient(timeout=None, **options)
+        extensions = {"sni_hostname": trust.server_name} if trust.server_name else {}
+        body = Body(fetch)
+        try:
+            async with client.stream("GET", url, headers=headers, extensions=extensions) as answer:
+                async for piece in answer.aiter_bytes():
+                    body.add(piece)
+                    if answer.status_code != 200 and len(body) > REFUSAL_LIMIT:
+                        break
+        except httpx.HTTPError as error:
+            raise fetch_error(fetch, None, error) from error
+        return body.parse(answer.status_code)

@@ -87,8 +87,13 @@ class Process:
 
     @property
     def route(self) -> str:
-        """How the server was reached."""
+        """How the server was reached: ``"kubelet"``, ``"apiserver"`` or ``"url"``."""
         return self._exchange.context.route
+
+    @property
+    def route_reason(self) -> str:
+        """Why it was reached so, where there was a choice."""
+        return self._exchange.context.reason
 
     @property
     def transport(self) -> str:
@@ -259,7 +264,7 @@ async def open_process(
         source: Source | None = None
         if plan.streams.stdin:
             source = input_of(loop, targets.stdin, plan.source) or InputPipe()
-        context = Context(request.target.route, request.target.shown, plan.streams)
+        context = Context(request.target.route, request.target.shown, plan.streams, request.target.reason)
         exchange = Exchange(connection, established, sinks, source, context, deadline)
     except BaseException:
         connection.close()

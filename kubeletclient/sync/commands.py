@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kubeletclient._door import Ask, PodRef, Way
+from kubeletclient._door import Ask, PodRef, Way, attach_ask, exec_ask
 from kubeletclient._plan import Plan
 from kubeletclient._policy import Deadline
 from kubeletclient.endpoints import Target
@@ -31,12 +31,12 @@ class Call:
 
 def popen(call: Call, words: Sequence[str]) -> Process:
     """Start a command."""
-    return _start(call, lambda way, container: way.exec_target(call.pod, container, words, call.plan.streams), words)
+    return _start(call, exec_ask(words, call.plan.streams), words)
 
 
 def attach(call: Call) -> Process:
     """Attach to the main process."""
-    return _start(call, lambda way, container: way.attach_target(call.pod, container, call.plan.streams), None)
+    return _start(call, attach_ask(call.plan.streams), None)
 
 
 def run(call: Call, words: Sequence[str], *, check: bool) -> Completed[bytes] | Completed[str]:

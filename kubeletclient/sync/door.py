@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import threading
+import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from kubeletclient import errors
-from kubeletclient._door import Ask, Door, Fetch, PodRef, Way
-from kubeletclient._fetch import Body, client_options, fetch_error, request_of
+from kubeletclient._door import Ask, Command, Door, Fetch, Load, Open, PodRef, Way
+from kubeletclient._fetch import REFUSAL_LIMIT, Body, client_options, complain, fetch_error, request_of
 from kubeletclient._policy import Deadline
-from kubeletclient.endpoints import Target
+from kubeletclient.endpoints import Endpoint, Target
 
-__all__ = ["Client"]
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["Client", "Http"]
 
 
 class _Closable(Protocol):
@@ -58,24 +62,31 @@ class Client:
         deadline: Deadline,
     ) -> Session:
         """The session that ``opener`` makes of the request ``ask``, on the way that the door decides on."""
+        session: Session = self._follow(self._door.reach(pod, container, ask), deadline, opener)
+        return self._keep(session)
+
+    def _follow(
+        self,
+        steps: Generator[Command, Any, Any],
+        deadline: Deadline,
+        opener: Callable[[Way, Target], object] | None = None,
+    ) -> Any:  # noqa: ANN401 - what the generator answers
+        """Do what ``steps`` asks for, to its end."""
         self._check_open()
-        reach = self._door.reach(pod, container, ask)
+        http = Http(deadline)
         try:
-            command = next(reach)
+            command = next(steps)
             while True:
                 try:
-                    answer: Any = (
-                        fetch_json(command, deadline)
-                        if isinstance(command, Fetch)
-                        else opener(command.way, command.target)
-                    )
+                    answer = http.fetch(command) if isinstance(command, Fetch) else _perform(command, opener)
                 except errors.ClientError as error:
-                    command = reach.throw(error)
+                    command = steps.throw(error)
                 else:
-                    command = reach.send(answer)
+                    command = steps.send(answer)
         except StopIteration as done:
-            session: Session = done.value
-        return self._keep(session)
+            return done.value
+        finally:
+            http.close()
 
     def _keep(self, session: Session) -> Session:
         try:
@@ -92,30 +103,58 @@ class Client:
             raise errors.ProcessClosed(f"this {type(self).__name__} was closed", hint="make a new one")
 
 
-def fetch_json(fetch: Fetch, deadline: Deadline) -> Any:  # noqa: ANN401 - JSON
-    """Do what ``Fetch`` says."""
-    import httpx  # a tenth of a second, and not needed by a command in a container that was named
+def _perform(command: Load | Open, opener: Callable[[Way, Target], object] | None) -> object:
+    if isinstance(command, Load):
+        return command.function()
+    assert opener is not None
+    return opener(command.way, command.target)
 
-    way = fetch.way
-    trust = way.settings.trust
-    url, headers = request_of(fetch, deadline.left())
-    options = client_options(fetch, deadline.left())
-    timeout = deadline.left(way.settings.deadlines.upgrade)
-    extensions = {"sni_hostname": trust.server_name} if trust.server_name else {}
-    body = Body(fetch)
-    try:
-        with (
-            httpx.Client(timeout=timeout, **options) as client,
-            client.stream("GET", url, headers=headers, extensions=extensions) as answer,
-        ):
-            if answer.status_code != 200:
-                raise fetch_error(fetch, answer.status_code, None)
-            for piece in answer.iter_bytes():
-                body.add(piece)
-                if deadline.passed():
-                    raise deadline.error(fetch.what)
-    except httpx.HTTPError as error:
-        if deadline.passed():
-            raise deadline.error(fetch.what) from None
-        raise fetch_error(fetch, None, error) from error
-    return body.parse()
+
+class Http:
+    """Plain requests that belong together: they share a connection."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        self._deadline = deadline
+        self._clients: dict[Endpoint, httpx.Client] = {}
+
+    def close(self) -> None:
+        """Close the connections."""
+        for client in self._clients.values():
+            client.close()
+
+    def fetch(self, fetch: Fetch) -> Any:  # noqa: ANN401 - JSON
+        """Do what ``fetch`` says; once more if other credentials can be had than those that were refused."""
+        taken = time.monotonic()
+        try:
+            return self._fetch(fetch)
+        except errors.Unauthorized as error:
+            if not fetch.way.settings.trust.rejected(taken):
+                complain(fetch, error)
+                raise
+        return self._fetch(fetch)
+
+    def _fetch(self, fetch: Fetch) -> Any:  # noqa: ANN401 - JSON
+        import httpx  # a tenth of a second, and not needed by a command in a container that was named
+
+        way, deadline = fetch.way, self._deadline
+        trust = way.settings.trust
+        url, headers = request_of(fetch, deadline.left())
+        timeout = deadline.left(way.settings.deadlines.upgrade)
+        client = self._clients.get(way.endpoint)
+        if client is None:
+            client = self._clients[way.endpoint] = httpx.Client(**client_options(way, deadline.left()))
+        extensions = {"sni_hostname": trust.server_name} if trust.server_name else {}
+        body = Body(fetch)
+        try:
+            with client.stream("GET", url, headers=headers, extensions=extensions, timeout=timeout) as answer:
+                for piece in answer.iter_bytes():
+                    body.add(piece)
+                    if deadline.passed():
+                        raise deadline.error(fetch.what)
+                    if answer.status_code != 200 and len(body) > REFUSAL_LIMIT:
+                        break
+        except httpx.HTTPError as error:
+            if deadline.passed():
+                raise deadline.error(fetch.what) from None
+            raise fetch_error(fetch, None, error) from error
+        return body.parse(answer.status_code)

@@ -76,8 +76,13 @@ class Process:
 
     @property
     def route(self) -> str:
-        """How the server was reached."""
+        """How the server was reached: ``"kubelet"``, ``"apiserver"`` or ``"url"``."""
         return self._pump.context.route
+
+    @property
+    def route_reason(self) -> str:
+        """Why it was reached so, where there was a choice."""
+        return self._pump.context.reason
 
     @property
     def transport(self) -> str:
@@ -208,7 +213,7 @@ def open_process(
             sinks[StreamKind.STDOUT] = plan.stdout or PipeSink()
         if plan.streams.stderr:
             sinks[StreamKind.STDERR] = plan.stderr or PipeSink()
-        context = Context(request.target.route, request.target.shown, plan.streams)
+        context = Context(request.target.route, request.target.shown, plan.streams, request.target.reason)
         pump = Pump(transport, established, sinks, plan.source, context, deadline)
     except BaseException:
         transport.close()

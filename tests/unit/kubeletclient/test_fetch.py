@@ -19,6 +19,7 @@ from kubeletclient import (
     ServerError,
     Unauthorized,
     UnknownAuthorityError,
+    UpgradeRefused,
 )
 from kubeletclient._door import Fetch, Way
 from kubeletclient._fetch import Body, fetch_error, request_of
@@ -61,13 +62,13 @@ def test_the_request() -> None:
         (403, Forbidden),
         (404, NotFound),
         (500, ServerError),
-        (302, ServerError),
+        (302, UpgradeRefused),
         (None, ConnectError),
     ],
 )
 def test_a_list_that_cannot_be_had_says_what_to_do(status: int | None, kind: type[Exception]) -> None:
     with pytest.raises(kind, match=r"no container was named.*give container="):
-        raise fetch_error(PODS, status, LookupError("boom"))
+        raise fetch_error(PODS, status, LookupError("boom") if status is None else None)
 
 
 def wrapped(beneath: OSError) -> Exception:
@@ -109,3 +110,12 @@ def test_a_list_that_is_not_json(text: bytes) -> None:
     body.add(text)
     with pytest.raises(InvalidAnswer, match="it is not JSON"):
         body.parse()
+
+
+def test_what_the_server_says_is_told() -> None:
+    body = b'{"kind": "Status", "message": "pods \\"x\\" is forbidden: User \\u001b[31m"}'
+    error = fetch_error(replace(PODS, hint="", why=""), 403, None, body)
+    assert isinstance(error, Forbidden)
+    assert str(error).startswith('the list cannot be had: the kubelet answered HTTP 403: pods "x" is forbidden')
+    assert "\x1b" not in str(error)
+    assert error.message.startswith("pods")

@@ -16,6 +16,7 @@ from spdyproto.errors import PeerClosed, PeerTimeout
 PROCESS: Any = SimpleNamespace(
     args=("x",),
     route="kubelet",
+    route_reason="near",
     protocol="v4.channel.k8s.io",
     received={"stdout": 1},
     sent={},

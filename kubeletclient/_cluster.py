@@ -1,0 +1,363 @@
+"""The door of a cluster: from a pod, or an object that has pods, to the node and the way there.
+
+The apiserver is asked for the pod, which gives the node, the state and the containers; then for the node, which gives
+addresses and port. What is tried, and when the apiserver is used instead, is decided in ``routes``; here it is put in
+order. A document that cannot be had closes a way, and is no more than that: under ``via="auto"`` an identity that may
+not read nodes is served through the apiserver, which needs no more than the right to the pod's own subresource.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from kubeletclient import errors
+from kubeletclient._door import Ask, Command, Fetch, Load, Open, PodRef, Reach, Way
+from kubeletclient._ladder import Memory
+from kubeletclient._settings import Settings
+from kubeletclient._trust import ProxyChoice, Trust
+from kubeletclient.credentials import Credentials
+from kubeletclient.endpoints import Endpoint, Target, object_path
+from kubeletclient.known_nodes import KnownNodes, Pin
+from kubeletclient.routes import (
+    ADDRESS_TYPES,
+    FORGET_AFTER,
+    Node,
+    NodeAddress,
+    Remembered,
+    RouteMemory,
+    Via,
+    node_endpoints,
+    parse_node,
+    reason_to_pass_by,
+)
+from kubeletclient.selection import PodFacts, best_pod, parse_pod, parse_pods, selector_of
+from spdyproto.pem import PathOrPEM, pem_file
+from spdyproto.text import printable
+
+__all__ = ["PUBLISHED", "ClusterDoor", "NodePolicy"]
+
+AUTO_DIAL: Final = 3.0
+"""Seconds for the dial, and for TLS, to a node under ``via="auto"``: a firewall that drops packets must not cost more,
+for there is another way. ``via="kubelet"`` waits as long as ``Deadlines`` says."""
+
+PUBLISHED: Final = (
+    (None, "kube-root-ca.crt", "ca.crt"),
+    ("openshift-config-managed", "kubelet-serving-ca", "ca-bundle.crt"),
+)
+"""ConfigMaps with authorities that may have signed the kubelets' certificates: namespace (None: the pod's own), name,
+key. The first stands in every namespace (``kubernetes: pkg/controller/certificates/rootcacertpublisher``) and holds the
+cluster's CA, which signs kubelets' certificates where they ask for them (``serverTLSBootstrap``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodePolicy:
+    """How nodes are gone to. See ``Cluster`` for the meaning of each."""
+
+    credentials: Credentials | None = None
+    ca: PathOrPEM | None = None
+    verify: bool = True
+    allow_unverified_token: bool = False
+    known_nodes: KnownNodes | None = None
+    address_types: Sequence[str] = ADDRESS_TYPES
+    allow_local: bool = False
+    proxy: ProxyChoice = None
+
+
+class _PassBy(Exception):
+    """The straight way is closed. ``error`` is for those who want no other."""
+
+    def __init__(self, reason: str, error: errors.ClientError) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.error = error
+
+
+@dataclass(slots=True)
+class _Known:
+    """What was learned, shared by all pods of one cluster object. Threads may share it: each change is one operation
+    on a dict, and two that learn the same thing at the same time do no harm.
+    """
+
+    memory: RouteMemory = field(default_factory=RouteMemory)
+    nodes: dict[str, tuple[Node, float]] = field(default_factory=dict)
+    ways: dict[tuple[Endpoint, bool], Way] = field(default_factory=dict)
+    trusts: dict[bool, Trust] = field(default_factory=dict)
+    published: bytes | None = None
+
+
+class ClusterDoor:
+    """See the module."""
+
+    def __init__(self, endpoint: Endpoint, settings: Settings, via: Via, policy: NodePolicy) -> None:
+        self.way = Way("apiserver", endpoint, settings)
+        self.via = via
+        self.policy = policy
+        self._known = _Known()
+
+    # -- the pod -----------------------------------------------------------------------------------------------------
+
+    def reach(self, pod: PodRef, container: str | None, ask: Ask) -> Reach:
+        """See ``Door``."""
+        via = pod.via or self.via
+        named = container or not ask.of_a_container
+        reason = ""
+        facts: PodFacts | None = None
+        if via != "apiserver" or pod.selected is not None or not named:
+            try:
+                facts = yield from self.find(pod)
+            except errors.Forbidden as error:
+                if via != "auto" or pod.selected is not None or not named:
+                    raise
+                reason = f"this identity may not read the pod, so its node is not known: {error.cause}"
+        name = container or ""
+        if facts is not None:
+            self._check(facts, ask)
+            pod = replace(pod, name=facts.name)
+            if ask.of_a_container:
+                name = facts.choose(container, "apiserver")
+        if facts is not None and via != "apiserver":
+            try:
+                return (yield from self._straight(pod, facts, name, ask, via))
+            except _PassBy as closed:
+                if via == "kubelet":
+                    raise closed.error from closed.error.__cause__
+                reason = closed.reason
+        return (yield from self._through_apiserver(pod, facts, name, ask, reason))
+
+    def find(self, pod: PodRef) -> Generator[Command, Any, PodFacts]:
+        """The pod that is meant. Raises NotFound."""
+        if pod.selected is None:
+            document = yield self._get(object_path("pods", pod.namespace, pod.name), f"pod {pod.namespace}/{pod.name}")
+            facts = parse_pod(document)
+            if pod.uid not in (None, facts.uid):
+                raise errors.NotFound(
+                    f"pod {pod.namespace}/{pod.name} has another uid than {printable(pod.uid or '', limit=100)!r}",
+                    hint="it was replaced by another pod of the same name",
+                    route="apiserver",
+                )
+            return facts
+        pods = yield from self.pods_of(pod)
+        best = best_pod([facts for facts in pods if not facts.over] or pods)
+        if best is None:
+            raise errors.NotFound(
+                f"{pod.selected} in namespace {pod.namespace} has no pods", hint="check its status", route="apiserver"
+            )
+        return best
+
+    def pods_of(self, pod: PodRef) -> Generator[Command, Any, list[PodFacts]]:
+        """All pods of the object that is meant."""
+        selected = pod.selected
+        assert selected is not None
+        kind = selected.kind
+        if kind is None:
+            return [(yield from self.find(replace(pod, selected=None)))]
+        path = object_path(kind.resource, pod.namespace, selected.name, kind.group)
+        document = yield self._get(path, f"{selected} in namespace {pod.namespace}")
+        return (yield from self.list_pods(pod.namespace, selector_of(document, selected)))
+
+    def list_pods(self, namespace: str | None, selector: str = "") -> Generator[Command, Any, list[PodFacts]]:
+        """The pods of a namespace, or of all, that have these labels."""
+        path = object_path("pods", namespace)
+        if selector:
+            path += "?" + urlencode({"labelSelector": selector})
+        where = f"namespace {namespace}" if namespace is not None else "all namespaces"
+        return parse_pods((yield self._get(path, f"the list of pods in {where}")))
+
+    def _get(self, path: str, what: str) -> Fetch:
+        return Fetch(self.way, path, what)
+
+    def _check(self, facts: PodFacts, ask: Ask) -> None:
+        where = f"pod {facts.namespace}/{facts.name}"
+        if not facts.node:
+            raise errors.PodUnavailable(
+                f"{where} is on no node yet", hint="wait until it is scheduled", route="apiserver"
+            )
+        if facts.over and ask.while_running:
+            raise errors.PodUnavailable(
+                f"{where} has ended ({facts.phase}): nothing runs in it", hint="its logs can be read", route="apiserver"
+            )
+
+    # -- through the apiserver ---------------------------------------------------------------------------------------
+
+    def _through_apiserver(self, pod: PodRef, facts: PodFacts | None, name: str, ask: Ask, reason: str) -> Reach:
+        target = replace(ask.target(self.way, pod, name), reason=reason)
+        try:
+            return (yield Open(self.way, target))
+        except errors.ClientError as error:
+            error.route_reason = reason
+            if facts is not None:
+                self._known.memory.forget(facts.node)
+            raise
+
+    # -- straight to the kubelet -------------------------------------------------------------------------------------
+
+    def _straight(self, pod: PodRef, facts: PodFacts, name: str, ask: Ask, via: Via) -> Reach:
+        self._check_identity(via)
+        memory = self._known.memory
+        remembered = memory.recall(facts.node, ask.verb, time.monotonic()) if via == "auto" else None
+        if remembered is not None and remembered.endpoint is None:
+            error = errors.ConnectError(remembered.reason, route="kubelet")
+            raise _PassBy(f"{remembered.reason} (decided before)", error)
+        node = yield from self._node(facts)
+        endpoints, left = node_endpoints(node, prefer=self.policy.address_types, allow_local=self.policy.allow_local)
+        if remembered is not None and remembered.endpoint in endpoints:
+            endpoints.remove(remembered.endpoint)
+            endpoints.insert(0, remembered.endpoint)
+        if not endpoints:
+            raise self._no_address(node, left)
+        try:
+            return (yield from self._try(pod, node, endpoints, name, ask, via))
+        except _PassBy as closed:
+            self._known.nodes.pop(node.name, None)
+            memory.learn(node.name, ask.verb, Remembered(None, closed.reason), time.monotonic())
+            raise
+        except errors.ClientError:
+            self._known.nodes.pop(node.name, None)
+            memory.forget(node.name)
+            raise
+
+    def _try(self, pod: PodRef, node: Node, endpoints: list[Endpoint], name: str, ask: Ask, via: Via) -> Reach:
+        """One address after the other, as long as nothing answers."""
+        for endpoint in endpoints:
+            way = yield from self._way(endpoint, pod.namespace, via)
+            reason = f"node {node.name} answers at {endpoint.authority}"
+            target: Target = replace(ask.target(way, pod, name), reason=reason)
+            try:
+                session = yield Open(way, target)
+            except errors.ClientError as error:
+                error.route_reason = reason
+                why = reason_to_pass_by(error)
+                if why is None:
+                    raise
+                if node.ready is False:
+                    why += f"; node {node.name} is not ready: {printable(node.condition, limit=200)}"
+                if isinstance(error, errors.ConnectError) and endpoint is not endpoints[-1]:
+                    continue
+                raise _PassBy(why, error) from None
+            self._known.memory.learn(node.name, ask.verb, Remembered(endpoint), time.monotonic())
+            return session
+        raise AssertionError("there is always an address")
+
+    def _check_identity(self, via: Via) -> None:
+        """Whether there is something to show to a node, and nothing that only the apiserver understands."""
+        trust = self.way.settings.trust
+        if trust.impersonate is not None:
+            reason = "a kubelet knows nothing of impersonation"
+            hint = "use the apiserver, or leave the impersonation out"
+            raise _PassBy(reason, errors.CredentialsError(reason, hint=hint, route="kubelet"))
+        if via == "auto" and self._credentials(via) is None:
+            reason = (
+                "there is no client certificate to show to the node"
+                if trust.credentials is None
+                else "the cluster's token is not shown to nodes"
+            )
+            hint = "give credentials for kubelets, or allow it with via='kubelet'"
+            raise _PassBy(reason, errors.CredentialsError(reason, hint=hint, route="kubelet"))
+
+    def _credentials(self, via: Via) -> Credentials | None:
+        """What a node is shown: what was meant for kubelets, else the cluster's, without its token under ``auto``."""
+        own = self.policy.credentials
+        cluster = self.way.settings.trust.credentials
+        if own is not None or cluster is None:
+            return own
+        return cluster if via == "kubelet" else cluster.certificate_only()
+
+    def _no_address(self, node: Node, left: Sequence[str]) -> _PassBy:
+        why = f"node {node.name} has no address to go to" + (f" ({'; '.join(left)})" if left else "")
+        error = errors.ConnectError(
+            printable(why, limit=500),
+            hint="allow it with allow_loopback_nodes=True, or choose other types of addresses",
+            route="kubelet",
+        )
+        return _PassBy(error.cause, error)
+
+    # -- the node ----------------------------------------------------------------------------------------------------
+
+    def _node(self, facts: PodFacts) -> Generator[Command, Any, Node]:
+        """The node, as it was seen lately. Where it cannot be read, the pod's own ``hostIP`` is an address of it."""
+        known = self._known.nodes.get(facts.node)
+        now = time.monotonic()
+        if known is not None and now < known[1]:
+            return known[0]
+        try:
+            node = parse_node((yield self._get(object_path("nodes", None, facts.node), f"node {facts.node}")))
+        except (errors.Forbidden, errors.NotFound):
+            addresses = (NodeAddress("InternalIP", facts.host_ip),) if facts.host_ip else ()
+            node = Node(facts.node, addresses)
+        self._known.nodes[facts.node] = (node, now + FORGET_AFTER)
+        return node
+
+    def _way(self, endpoint: Endpoint, namespace: str, via: Via) -> Generator[Command, Any, Way]:
+        """The way to this kubelet, with whom to trust there. Raises _PassBy where that is not known."""
+        known, settings = self._known, self.way.settings
+        pin: Pin | None = None
+        if self.policy.known_nodes is not None and self.policy.ca is None and self.policy.verify:
+            nodes = self.policy.known_nodes
+            pin = yield Load(lambda: nodes.lookup(endpoint.host, endpoint.port))
+        way = known.ways.get((endpoint, via == "auto"))
+        if way is not None and way.settings.trust.pinned == (pin.pem if pin is not None else None):
+            return way
+        trust = self._pinned(pin, via) if pin is not None else (yield from self._trust(namespace, via))
+        deadlines = settings.deadlines
+        if via == "auto":
+            dial, tls = (min(AUTO_DIAL, step or AUTO_DIAL) for step in (deadlines.dial, deadlines.tls))
+            deadlines = replace(deadlines, dial=dial, tls=tls)
+        way = Way("kubelet", endpoint, replace(settings, trust=trust, deadlines=deadlines, memory=Memory()))
+        known.ways[endpoint, via == "auto"] = way
+        return way
+
+    def _pinned(self, pin: Pin, via: Via) -> Trust:
+        return Trust(pinned=pin.pem, credentials=self._credentials(via), proxy=self.policy.proxy)
+
+    def _trust(self, namespace: str, via: Via) -> Generator[Command, Any, Trust]:
+        """One for all nodes that are not pinned, so that they share a TLS context."""
+        known, policy = self._known, self.policy
+        trust = known.trusts.get(via == "auto")
+        if trust is not None:
+            return trust
+        ca: PathOrPEM | None = policy.ca
+        if ca is None and policy.verify:
+            if known.published is None:
+                known.published = yield from self._published(namespace)
+            ca = known.published
+            if not ca:
+                reason = "it is not known who signs the kubelets' certificates"
+                hint = "give kubelet_ca=, or pin the node with kubewire trust"
+                raise _PassBy(reason, errors.CredentialsError(reason, hint=hint, route="kubelet"))
+        known.trusts[via == "auto"] = trust = Trust(
+            ca=ca,
+            verify=policy.verify,
+            credentials=self._credentials(via),
+            allow_unverified_token=policy.allow_unverified_token,
+            proxy=policy.proxy,
+        )
+        return trust
+
+    def _published(self, namespace: str) -> Generator[Command, Any, bytes]:
+        """The authorities that the cluster publishes, and its own."""
+        found: list[bytes] = []
+        own = self.way.settings.trust.ca
+        if own is not None:
+            found.append((yield Load(lambda: _read(own))))
+        for where, name, key in PUBLISHED:
+            path = object_path("configmaps", where or namespace, name)
+            try:
+                document = yield self._get(path, f"ConfigMap {name}")
+            except (errors.Forbidden, errors.NotFound):
+                continue
+            data = document.get("data") if isinstance(document, dict) else None
+            text = data.get(key) if isinstance(data, dict) else None
+            if isinstance(text, str) and "-----BEGIN CERTIFICATE-----" in text:
+                found.append(text.encode())
+        return b"\n".join(found)
+
+
+def _read(ca: PathOrPEM) -> bytes:
+    if isinstance(ca, bytes):
+        return ca
+    with pem_file(ca) as path, open(path, "rb") as stream:
+        return stream.read()

@@ -1,0 +1,130 @@
+"""The asyncio client of a cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from kubeletclient._access import Access, Overrides
+from kubeletclient._cluster import ClusterDoor, NodePolicy
+from kubeletclient._door import PodRef
+from kubeletclient._policy import Deadline
+from kubeletclient._settings import Settings
+from kubeletclient.aio.door import Client
+from kubeletclient.aio.pods import Pod
+from kubeletclient.credentials import Credentials
+from kubeletclient.endpoints import parse_endpoint
+from kubeletclient.known_nodes import KnownNodes
+from kubeletclient.plugins import PluginPolicy
+from kubeletclient.routes import ADDRESS_TYPES, Via, check_via
+from kubeletclient.selection import is_kind, parse_name
+from spdyproto.limits import Deadlines, Keepalive, Limits
+from spdyproto.pem import PathOrPEM
+from spdyproto.types import Tracer
+
+__all__ = ["Cluster"]
+
+
+class Cluster(Client):
+    """A cluster: pods by name, each reached straight at its node's kubelet or through the apiserver. Parameters and
+    rules as of ``kubeletclient.Cluster``.
+    """
+
+    def __init__(
+        self,
+        access: Access,
+        *,
+        via: Via = "auto",
+        namespace: str | None = None,
+        kubelet_credentials: Credentials | None = None,
+        kubelet_ca: PathOrPEM | None = None,
+        kubelet_verify: bool = True,
+        known_nodes: KnownNodes | None = None,
+        address_types: Sequence[str] = ADDRESS_TYPES,
+        allow_loopback_nodes: bool = False,
+        allow_unverified_token: bool = False,
+        deadlines: Deadlines | None = None,
+        keepalive: Keepalive | None = Keepalive(),
+        limits: Limits | None = None,
+        transport: str = "auto",
+        bearer_subprotocol: bool = False,
+        user_agent: str | None = None,
+        tracer: Tracer | None = None,
+    ) -> None:
+        self.endpoint = parse_endpoint(access.server)
+        self.namespace = namespace or access.namespace
+        self.via = check_via(via)
+        settings = Settings.of(
+            access.trust(allow_unverified_token=allow_unverified_token),
+            transport=transport,
+            method="POST",
+            protocols=None,
+            limits=limits,
+            deadlines=deadlines,
+            keepalive=keepalive,
+            user_agent=user_agent,
+            tracer=tracer,
+            bearer_subprotocol=bearer_subprotocol,
+        )
+        policy = NodePolicy(
+            credentials=kubelet_credentials,
+            ca=kubelet_ca,
+            verify=kubelet_verify,
+            allow_unverified_token=allow_unverified_token,
+            known_nodes=known_nodes,
+            address_types=tuple(address_types),
+            allow_local=allow_loopback_nodes,
+        )
+        self._cluster = ClusterDoor(self.endpoint, settings, self.via, policy)
+        super().__init__(self._cluster)
+
+    @classmethod
+    def from_kubeconfig(
+        cls,
+        context: str | None = None,
+        *,
+        kubeconfig: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+        overrides: Overrides = Overrides(),
+        plugins: PluginPolicy = PluginPolicy(),
+        **options: Any,  # noqa: ANN401 - those of the class
+    ) -> Cluster:
+        """As ``kubeletclient.Cluster.from_kubeconfig``. It reads small files, and does not wait."""
+        from kubeletclient.kubeconfig import load  # YAML is not needed by who has no kubeconfig
+
+        return cls(load(kubeconfig, context=context, overrides=overrides, plugins=plugins), **options)
+
+    def __repr__(self) -> str:
+        return f"<Cluster {self.endpoint}>"
+
+    def pod(self, name: str, namespace: str | None = None, *, uid: str | None = None, via: Via | None = None) -> Pod:
+        """A pod, or of an object that has pods (``deploy/web``, ``sts/db``, ``job/once``, ``svc/web``...) the one that
+        is best to talk to at the time of each call. Nothing is asked before a verb is used.
+
+        ``via`` replaces that of the cluster. With ``uid`` a pod of the same name that has replaced it is refused.
+        Raises ValueError for a name that is none, or for an unknown kind.
+        """
+        selected = parse_name(name)
+        ref = PodRef(
+            self.namespace if namespace is None else namespace,
+            selected.name,
+            uid,
+            selected if selected.kind is not None else None,
+            None if via is None else check_via(via),
+        )
+        return Pod(self, ref)
+
+    async def pods(
+        self, selector: str = "", namespace: str | None = None, *, via: Via | None = None, timeout: float | None = None
+    ) -> list[Pod]:
+        """The pods that there are now with these labels, as ``app=web,tier!=cache``, in the order of the apiserver; or
+        those of an object: ``deploy/web``.
+        """
+        where = self.namespace if namespace is None else namespace
+        if "=" not in selector and "/" in selector and is_kind(selector.partition("/")[0]):
+            name = parse_name(selector)
+            steps = self._cluster.pods_of(PodRef(where, name.name, selected=name))
+        else:
+            steps = self._cluster.list_pods(where, selector)
+        found = await self._follow(steps, Deadline.after(timeout))
+        return [self.pod(facts.name, facts.namespace, uid=facts.uid, via=via) for facts in found]
