@@ -26,7 +26,9 @@ class Access:
     - ``impersonate``: as whom the apiserver shall see us;
     - ``context``, ``cluster``, ``user``: the entries that it was made of, empty where there is none;
     - ``origin``: where it came from, in words; ``files``: the kubeconfig files that were read;
-    - ``notes``: what a person may want to know, one sentence each.
+    - ``notes``: what a person may want to know, one sentence each;
+    - ``allow_loopback_nodes``: nodes may be on this machine, as the extension ``kubewire`` of the kubeconfig's cluster
+      says with ``allow-loopback-nodes: true``; fakes for tests write it.
     """
 
     server: str
@@ -43,6 +45,7 @@ class Access:
     origin: str = ""
     files: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    allow_loopback_nodes: bool = False
 
     def trust(self, *, allow_unverified_token: bool = False) -> Trust:
         """What connections to the apiserver are made with. Raises CredentialsError, ValueError."""

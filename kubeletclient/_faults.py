@@ -239,10 +239,8 @@ def refusal(target: Target, answer: UpgradeRefused, *, websocket: bool = False) 
     status = answer.status
     said = printable(answer.message.strip(), limit=TEXT_LIMIT)
     kind, hint = _BY_STATUS.get(status, (errors.UpgradeRefused, "check that the URL belongs to a kubelet"))
-    if target.route == "apiserver":
-        hint = _apiserver_hint(target, status, websocket) or hint
     accepted = [value for name, value in answer.headers if name.lower() == ACCEPTED_HEADER.lower()]
-    if websocket and status == 403 and target.route != "apiserver":
+    if websocket and status == 403:
         hint = "grant this identity `get` on `nodes/proxy`, which is the right a kubelet asks for over WebSocket"
     if accepted:
         kind = errors.ProtocolNotSupported
@@ -257,8 +255,7 @@ def refusal(target: Target, answer: UpgradeRefused, *, websocket: bool = False) 
         hint = "kubelets before 1.36 speak v4.channel.k8s.io there, which cannot end stdin: use SPDY"
     elif status >= 500:
         kind = errors.ServerError
-        if target.route != "apiserver" or "error dialing backend" not in said:
-            hint = "check the container name and the log of the kubelet"
+        hint = "check the container name and the log of the kubelet"
     elif status == 404 and target.route == "url":
         hint = "a one-time URL is valid once and for a minute: ask for a new one"
     elif status == 400 and "HTTP request to an HTTPS server" in said:
@@ -275,20 +272,6 @@ def refusal(target: Target, answer: UpgradeRefused, *, websocket: bool = False) 
     assert isinstance(error, errors.UpgradeRefused)
     error.message = said
     return error
-
-
-def _apiserver_hint(target: Target, status: int, websocket: bool) -> str:
-    """What to do after such an answer of an apiserver; empty where a kubelet's hint serves as well."""
-    what = target.path.partition("?")[0].rpartition("/")[2]
-    hints = {
-        401: "the apiserver does not know these credentials: check the kubeconfig's user, or log in again",
-        403: f"grant this identity `create` on `pods/{what}`"
-        + (" (over WebSocket also `get`)" if websocket else "")
-        + " in this namespace",
-        404: "check namespace and pod name",
-        500: "the apiserver does not reach the node: check that it is up",
-    }
-    return hints.get(status, "")
 
 
 def not_an_upgrade(target: Target, answer: UpgradeFailed) -> ClientError:

@@ -36,6 +36,9 @@ __all__ = ["Access", "Impersonation", "Overrides", "in_cluster", "load"]
 EXTENSION: Final = "client.authentication.k8s.io/exec"
 """The extension of a cluster that is handed to credential plugins."""
 
+OWN_EXTENSION: Final = "kubewire"
+"""The extension of a cluster that says what only this project wants to know."""
+
 
 def load(
     paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
@@ -195,7 +198,12 @@ class _Builder:
             origin=self._origin(),
             files=self.files.files,
             notes=tuple(self.notes),
+            allow_loopback_nodes=self._allows_loopback(),
         )
+
+    def _allows_loopback(self) -> bool:
+        own = (self.cluster.fields.get("extensions") or {}).get(OWN_EXTENSION)
+        return isinstance(own, Mapping) and own.get("allow-loopback-nodes") is True
 
     def _origin(self) -> str:
         if not self.chosen.context:

@@ -42,7 +42,7 @@ class Cluster(Client):
         kubelet_verify: bool = True,
         known_nodes: KnownNodes | None = None,
         address_types: Sequence[str] = ADDRESS_TYPES,
-        allow_loopback_nodes: bool = False,
+        allow_loopback_nodes: bool | None = None,
         allow_unverified_token: bool = False,
         deadlines: Deadlines | None = None,
         keepalive: Keepalive | None = Keepalive(),
@@ -74,7 +74,7 @@ class Cluster(Client):
             allow_unverified_token=allow_unverified_token,
             known_nodes=known_nodes,
             address_types=tuple(address_types),
-            allow_local=allow_loopback_nodes,
+            allow_local=access.allow_loopback_nodes if allow_loopback_nodes is None else allow_loopback_nodes,
         )
         self._cluster = ClusterDoor(self.endpoint, settings, self.via, policy)
         super().__init__(self._cluster)

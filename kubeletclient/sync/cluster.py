@@ -42,7 +42,7 @@ class Cluster(Client):
       ``kubelet_verify=False`` accepts any certificate, and sends no token then unless
       ``allow_unverified_token=True``.
     - ``address_types``: which of a node's addresses to try, best first. Loopback and link-local ones are refused
-      unless ``allow_loopback_nodes=True``, for a node that says it is here is lying or a test.
+      unless ``allow_loopback_nodes=True``, for a node that says it is here is lying or a test; None asks ``access``.
     - ``namespace``: of pods that are named without one; None takes that of ``access``.
     - the rest: see ``Kubelet``.
 
@@ -61,7 +61,7 @@ class Cluster(Client):
         kubelet_verify: bool = True,
         known_nodes: KnownNodes | None = None,
         address_types: Sequence[str] = ADDRESS_TYPES,
-        allow_loopback_nodes: bool = False,
+        allow_loopback_nodes: bool | None = None,
         allow_unverified_token: bool = False,
         deadlines: Deadlines | None = None,
         keepalive: Keepalive | None = Keepalive(),
@@ -93,7 +93,7 @@ class Cluster(Client):
             allow_unverified_token=allow_unverified_token,
             known_nodes=known_nodes,
             address_types=tuple(address_types),
-            allow_local=allow_loopback_nodes,
+            allow_local=access.allow_loopback_nodes if allow_loopback_nodes is None else allow_loopback_nodes,
         )
         self._cluster = ClusterDoor(self.endpoint, settings, self.via, policy)
         super().__init__(self._cluster)
