@@ -210,7 +210,7 @@ class ClusterDoor:
         if not endpoints:
             raise self._no_address(node, left)
         try:
-            return (yield from self._try(pod, node, endpoints, name, ask, via))
+            return (yield from self._try(pod, node, endpoints, left, name, ask, via))
         except _PassBy as closed:
             self._known.nodes.pop(node.name, None)
             memory.learn(node.name, ask.verb, Remembered(None, closed.reason), time.monotonic())
@@ -220,8 +220,12 @@ class ClusterDoor:
             memory.forget(node.name)
             raise
 
-    def _try(self, pod: PodRef, node: Node, endpoints: list[Endpoint], name: str, ask: Ask, via: Via) -> Reach:
+    def _try(
+        self, pod: PodRef, node: Node, endpoints: list[Endpoint], left: Sequence[str], name: str, ask: Ask, via: Via
+    ) -> Reach:
         """One address after the other, as long as nothing answers."""
+        reasons: list[str] = []
+        first: errors.ClientError | None = None
         for endpoint in endpoints:
             way = yield from self._way(endpoint, pod.namespace, via)
             reason = f"node {node.name} answers at {endpoint.authority}"
@@ -233,14 +237,20 @@ class ClusterDoor:
                 why = reason_to_pass_by(error)
                 if why is None:
                     raise
-                if node.ready is False:
-                    why += f"; node {node.name} is not ready: {printable(node.condition, limit=200)}"
-                if isinstance(error, errors.ConnectError) and endpoint is not endpoints[-1]:
-                    continue
-                raise _PassBy(why, error) from None
-            self._known.memory.learn(node.name, ask.verb, Remembered(endpoint), time.monotonic())
-            return session
-        raise AssertionError("there is always an address")
+                first = first or error
+                reasons.append(why)
+                if not isinstance(error, errors.ConnectError):
+                    break
+            else:
+                self._known.memory.learn(node.name, ask.verb, Remembered(endpoint), time.monotonic())
+                return session
+        assert first is not None, "there is always an address"
+        if node.ready is False:
+            reasons.append(f"node {node.name} is not ready: {printable(node.condition, limit=200)}")
+        reasons += left
+        if reasons[1:]:
+            first.cause = f"{first.cause} ({'; '.join(reasons[1:])})"
+        raise _PassBy("; ".join(reasons), first)
 
     def _check_identity(self, via: Via) -> None:
         """Whether there is something to show to a node, and nothing that only the apiserver understands."""
@@ -306,7 +316,10 @@ class ClusterDoor:
         if via == "auto":
             dial, tls = (min(AUTO_DIAL, step or AUTO_DIAL) for step in (deadlines.dial, deadlines.tls))
             deadlines = replace(deadlines, dial=dial, tls=tls)
-        way = Way("kubelet", endpoint, replace(settings, trust=trust, deadlines=deadlines, memory=Memory()))
+        settings = replace(
+            settings, trust=trust, deadlines=deadlines, memory=Memory(), allow_local=self.policy.allow_local
+        )
+        way = Way("kubelet", endpoint, settings)
         known.ways[endpoint, via == "auto"] = way
         return way
 

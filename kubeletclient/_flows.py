@@ -26,7 +26,7 @@ from typing import Any, TypeAlias
 from kubeletclient import _faults, errors
 from kubeletclient._ladder import Attempt, Memory, Step, Wire, dialect, reason_to_go_on
 from kubeletclient._trust import Headers, Trust
-from kubeletclient.endpoints import Target
+from kubeletclient.endpoints import Target, local_address
 from spdyproto.channels.events import StreamSet
 from spdyproto.channels.session import ClientSession
 from spdyproto.channels.subprotocols import ACCEPTED_HEADER, CLIENT_OFFER
@@ -125,6 +125,7 @@ class ExecRequest:
     """Everything that one exec (or attach) needs to be set up.
 
     ``steps`` are tried in order (see ``_ladder``); ``method`` is for SPDY, WebSocket is always a GET.
+    ``allow_local`` is whether the host's name may lead to a loopback or link-local address;
     ``bearer_subprotocol`` puts a token among the subprotocols of a WebSocket request instead of its headers.
     """
 
@@ -140,6 +141,7 @@ class ExecRequest:
     tracer: Tracer | None = None
     memory: Memory = field(default_factory=Memory)
     bearer_subprotocol: bool = False
+    allow_local: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +299,10 @@ def _dial(request: ExecRequest) -> Generator[Command, Any, None]:
         raise _faults.resolve_fault(target, fault) from error
     tried: list[tuple[str, OSError]] = []
     for address in addresses:
+        why = None if request.allow_local else local_address(str(address[4][0]))
+        if why is not None:
+            tried.append((str(address[4][0]), OSError(f"refused: {why}")))
+            continue
         try:
             yield Connect(address, timeout)
         except OSError as error:

@@ -32,6 +32,8 @@ class Settings:
     tracer: Tracer | None
     bearer_subprotocol: bool
     memory: Memory = field(default_factory=Memory)
+    allow_local: bool = True
+    """Whether the host's name may lead to a loopback or link-local address."""
 
     @classmethod
     def of(
@@ -97,4 +99,5 @@ class Settings:
             self.tracer,
             self.memory,
             self.bearer_subprotocol,
+            self.allow_local,
         )

@@ -21,6 +21,7 @@ __all__ = [
     "Target",
     "attach_target",
     "exec_target",
+    "local_address",
     "object_path",
     "parse_endpoint",
     "parse_target",
@@ -214,3 +215,26 @@ def is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def local_address(host: str) -> str | None:
+    """Why a node's address must not be gone to: it leads back to this machine, or to what only stands beside it (a
+    link-local address is where clouds keep their metadata service). None for an ordinary one, and for names.
+    """
+    if host == "localhost" or host.endswith(".localhost"):
+        return "it is this machine's own name"
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    for wrong, why in (
+        (address.is_loopback, "it is a loopback address"),
+        (address.is_link_local, "it is a link-local address"),
+        (address.is_unspecified, "it is no address at all"),
+        (address.is_multicast, "it is a multicast address"),
+    ):
+        if wrong:
+            return why
+    return None

@@ -16,13 +16,12 @@ What an apiserver's proxy does is from ``kubernetes: pkg/kubelet/client/kubelet_
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 from kubeletclient import errors
-from kubeletclient.endpoints import KUBELET_PORT, Endpoint
+from kubeletclient.endpoints import KUBELET_PORT, Endpoint, local_address
 
 __all__ = [
     "ADDRESS_TYPES",
@@ -32,7 +31,6 @@ __all__ = [
     "RouteMemory",
     "Via",
     "check_via",
-    "local_address",
     "node_endpoints",
     "parse_node",
     "reason_to_pass_by",
@@ -116,29 +114,6 @@ def _mapping(value: Any, name: str) -> Mapping[str, Any]:  # noqa: ANN401 - JSON
 
 def _list(value: Any) -> Sequence[Any]:  # noqa: ANN401 - JSON
     return value if isinstance(value, list) else []
-
-
-def local_address(host: str) -> str | None:
-    """Why a node's address must not be gone to: it leads back to this machine, or to what only stands beside it (a
-    link-local address is where clouds keep their metadata service). None for an ordinary one, and for names.
-    """
-    if host == "localhost" or host.endswith(".localhost"):
-        return "it is this machine's own name"
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return None
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    for wrong, why in (
-        (address.is_loopback, "it is a loopback address"),
-        (address.is_link_local, "it is a link-local address"),
-        (address.is_unspecified, "it is no address at all"),
-        (address.is_multicast, "it is a multicast address"),
-    ):
-        if wrong:
-            return why
-    return None
 
 
 def node_endpoints(

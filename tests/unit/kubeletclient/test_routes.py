@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kubeletclient import errors
-from kubeletclient.endpoints import Endpoint
+from kubeletclient.endpoints import Endpoint, local_address
 from kubeletclient.routes import (
     ADDRESS_TYPES,
     FORGET_AFTER,
@@ -17,7 +17,6 @@ from kubeletclient.routes import (
     Remembered,
     RouteMemory,
     check_via,
-    local_address,
     node_endpoints,
     parse_node,
     reason_to_pass_by,
