@@ -19,43 +19,39 @@ class KeepaliveTimer:
     """One connection's clock. ``heard`` is set by the engine for every buffer that comes: any byte is a sign of
     life."""
 
-    __slots__ = ("_next", "_policy", "heard")
+    __slots__ = ("_policy", "deadline", "heard")
 
     def __init__(self, policy: Keepalive | None) -> None:
         self._policy = policy
-        self._next: float | None = None
+        self.deadline: float | None = None
+        """When ``check`` is next due."""
         self.heard = 0.0
 
     def start(self, now: float) -> None:
         """The clock runs from here. Without a policy it never does; a second start changes nothing."""
         self.heard = now
-        if self._policy is not None and self._next is None:
-            self._next = now + self._policy.period
-
-    @property
-    def deadline(self) -> float | None:
-        """When ``check`` is next due."""
-        return self._next
+        if self._policy is not None and self.deadline is None:
+            self.deadline = now + self._policy.period
 
     def check(self, now: float, *, waiting: bool, silence_proves_nothing: bool, again: bool = False) -> Verdict:
         """``waiting``: a PING of ours is unanswered. ``silence_proves_nothing``: the transport is blocked in a way that
         keeps the answer away from us though the peer lives, so the deadline starts anew. ``again``: another PING may
         go out each period though one is unanswered."""
         policy = self._policy
-        if policy is None or self._next is None or now < self._next:
+        if policy is None or self.deadline is None or now < self.deadline:
             return Verdict.NOTHING
         if not waiting:
             self.heard = now
-            self._next = now + min(policy.period, policy.deadline)
+            self.deadline = now + min(policy.period, policy.deadline)
             return Verdict.PING
         if silence_proves_nothing:
             self.heard = now
         # One sum, compared and handed out: a difference of floats could stay short of the deadline at the deadline.
         end = self.heard + policy.deadline
         if now >= end:
-            self._next = None
+            self.deadline = None
             return Verdict.DEAD
-        self._next = min(now + policy.period, end)
+        self.deadline = min(now + policy.period, end)
         return Verdict.PING if again else Verdict.NOTHING
 
     def obituary(self, now: float) -> str:

@@ -231,12 +231,12 @@ class TLSPipe:
         while not self._closed_by_peer:
             if fed < size:
                 # A read that finds no whole record costs an exception, 3 us. Topping up the BIO while it still holds
-                # less than a record avoids that, except at the end of the ciphertext.
+                # less than a record avoids that, except where the ciphertext ends within one.
                 room = FEED - incoming.pending
                 incoming.write(ciphertext[fed : fed + room])
                 fed += room
             try:
-                while fed >= size or incoming.pending >= _SEALED:
+                while incoming.pending >= _SEALED or (fed >= size and incoming.pending):
                     count = read(RECORD, plain[filled:])
                     if not count:
                         self._closed_by_peer = True
@@ -246,13 +246,14 @@ class TLSPipe:
                         yield plain[:filled]
                         filled = 0
             except ssl.SSLWantReadError:
-                if fed >= size:
-                    break
+                pass
             except ssl.SSLZeroReturnError:  # close_notify, when we have sent ours
                 self._closed_by_peer = True
             except ssl.SSLError as error:
                 fault = error
                 self._over = True
+                break
+            if fed >= size:
                 break
         self._drain()
         if filled:

@@ -48,12 +48,22 @@ _PIECES: Final = 1024
 class Scratch:
     """The buffers that one pump uses from one wait to the next."""
 
-    __slots__ = ("cipher", "plain", "stdin")
+    __slots__ = ("_poller", "_watched", "cipher", "plain", "stdin")
 
     def __init__(self) -> None:
         self.cipher = memoryview(bytearray(SCRATCH))
         self.plain = memoryview(bytearray(SCRATCH))
         self.stdin: memoryview | None = None
+        self._poller = select.poll()
+        self._watched = (-1, 0)
+
+    def poller(self, descriptor: int, events: int) -> select.poll:
+        """What waits for one descriptor. It is kept, as the next wait of a thread is mostly for the same events."""
+        if self._watched != (descriptor, events):
+            self._poller = select.poll()
+            self._poller.register(descriptor, events)
+            self._watched = descriptor, events
+        return self._poller
 
     def stdin_room(self) -> memoryview:
         """Room for one batch of stdin; made when first needed."""
@@ -88,11 +98,13 @@ class scratch:
 class Transport:
     """A TCP socket, with TLS over it once ``start_tls`` was done."""
 
-    __slots__ = ("_left", "_sock", "_unsent", "broken", "eof", "tls")
+    __slots__ = ("_left", "_sock", "_unsent", "blocked", "broken", "eof", "tls")
 
     def __init__(self) -> None:
         self._sock: socket.socket | None = None
         self.tls: TLSPipe | None = None
+        self.blocked = False
+        """The socket did not take all that the last ``flush`` had for it."""
         self._unsent: list[Buffer] = []
         self._left = b""  # plaintext that the handshake or the upgrade brought along and nobody has read yet
         self.eof = False
@@ -218,15 +230,16 @@ class Transport:
             self._unsent.append(b"".join(segments))
 
     @property
-    def blocked(self) -> bool:
-        """Whether bytes wait for the socket."""
-        return bool(self._unsent) or (self.tls is not None and self.tls.pending > 0)
+    def restless(self) -> bool:
+        """Whether bytes wait for ``flush``: TLS answers some of what it receives by itself."""
+        return self.blocked or (self.tls is not None and self.tls.pending > 0)
 
     def flush(self) -> bool:
         """Hand the socket what it takes without waiting. True when nothing is left (also when sending has failed)."""
         tls, sock = self.tls, self._sock
         if sock is None or self.broken is not None:
             self._unsent = []
+            self.blocked = False
             if tls is not None:
                 tls.take_segments()
             return True
@@ -234,10 +247,12 @@ class Transport:
             while True:
                 if not self._unsent:
                     if tls is None or not tls.pending:
+                        self.blocked = False
                         return True
                     self._unsent = list(tls.take_segments())
                 self._unsent = _after(self._unsent, sock.sendmsg(self._unsent[:_PIECES]))
         except (BlockingIOError, InterruptedError):
+            self.blocked = True
             return False
         except OSError as error:
             self.broken = error

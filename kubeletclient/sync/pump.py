@@ -8,25 +8,20 @@ is queued, reads what has come, hands output to its sinks, and polls the socket 
 correct:
 
 1. One lock guards session, TLS and sinks. It is released only around ``poll``. It is reentrant, so that a callback
-which
-   gets output may write stdin, resize, or close; a callback cannot wait, because it is what others wait for.
-2. One thread at a time *leads*: only the leader receives. The others wait on a condition, and are woken when
-something
-   came for anybody, or when the leader leaves and one of them must take over. A writer that finds the socket full
-   while another thread leads polls for room by itself.
-3. A thread that polls without watching for input (because a pipe is full, or because another one leads) would miss
-that
+   which gets output may write stdin, resize, or close; a callback cannot wait, because it is what others wait for.
+2. One thread at a time *leads*: only the leader receives. The others wait on a condition, and are woken when something
+   came for anybody, or when the leader leaves and one of them must take over. A writer that finds the socket full while
+   another thread leads polls for room by itself.
+3. A thread that polls without watching for input (because a pipe is full, or because another one leads) would miss that
    the world has changed, so it watches the *waker* too, and whoever changes the world pokes the waker. A leader that
    watches for input needs no waker, so idle sessions have none.
 4. Reading goes on while writing is blocked: a command that echoes would otherwise wait for us while we wait for it.
-5. A pipe that nobody reads stops reading of the whole connection at ``HIGH_WATER``, as SPDY here knows no flow
-control for
-   single streams. That is what ``subprocess`` does when both pipes are not drained; ``communicate`` drains both.
+5. A pipe that nobody reads stops reading of the whole connection at ``HIGH_WATER``, as SPDY here knows no flow control
+   for single streams. That is what ``subprocess`` does when both pipes are not drained; ``communicate`` drains both.
 6. The session's clock runs only while a leader polls for input. So a deadline that the peer owes counts the time in
    which we listened, and a slow reader, a blocked callback or a program that was busy elsewhere never makes the peer
    look dead. The caller's own ``timeout`` is real time.
-7. An exception in the middle of work (a callback that raises, Ctrl-C between decryption and delivery) would lose
-bytes
+7. An exception in the middle of work (a callback that raises, Ctrl-C between decryption and delivery) would lose bytes
    that the engine has already handed out. The session is given up then; it never goes on with a hole in its output.
    Ctrl-C while polling, where nearly all the time is spent, harms nothing.
 """
@@ -88,6 +83,7 @@ class Pump:
         self._waker: Waker | None = None
         self._watching_waker = 0
         self._clock = time.monotonic()
+        self._due: float | None = None
         self._maybe_more = True
         self._written = 0
         self._source_ready = False
@@ -146,20 +142,23 @@ class Pump:
             self._leader = None
 
     def _lead(self, done: Callable[[], bool], deadline: Deadline, what: str) -> None:
+        """Pump until ``done()``, which is not true yet."""
         self._leader = threading.get_ident()
         try:
             with scratch() as buffers:
+                idle = self._exchange(buffers)
                 while not done():
-                    if not self._exchange(buffers):
+                    if deadline.at is not None or self.deadline.at is not None:
                         self._check(deadline, what)
-                        self._poll(deadline)
-                    elif deadline.at is not None or self.deadline.at is not None:
-                        self._check(deadline, what)
+                    if idle:
+                        self._poll(deadline, buffers)
+                    idle = self._exchange(buffers)
         finally:
             self._leader = None
             if self._followers:
                 self._changed.notify_all()
-            self.poke()
+            if self._watching_waker:
+                self.poke()
 
     def _follow(self, deadline: Deadline, what: str) -> None:
         self._check(deadline, what)
@@ -182,18 +181,24 @@ class Pump:
     # -- the work ----------------------------------------------------------------------------------------------------
 
     def _exchange(self, buffers: Scratch) -> bool:
-        """Move whatever moves without waiting. False when there is nothing left to do but wait."""
+        """Move what moves without waiting. True when there is nothing left to do but wait.
+
+        What callers queue is sent by ``push``, so that here is only what a full socket left behind.
+        """
         if self.over:
-            return True
+            return False
         try:
-            moved = self._feed_stdin(buffers)
-            if self.session.pending_bytes or self._transport.blocked:
+            idle = True
+            if self._transport.blocked:
                 self._send_queued()
                 # Room again: a source that was held back must be asked before anything is waited for.
-                moved = moved or not self._transport.blocked
-            if self._maybe_more and not self.outputs.full():
-                moved = self._receive(buffers) or moved
-            return moved or self._keep_time()
+                idle = self._transport.blocked
+            if self.source is not None and self._feed_stdin(buffers):
+                self._send_queued()
+                idle = False
+            if self._maybe_more and not self.outputs.full() and self._receive(buffers):
+                idle = False
+            return not self._keep_time() and idle
         except BaseException as error:
             self.abort(error)
             raise
@@ -231,17 +236,21 @@ class Pump:
     def _send_queued(self) -> None:
         if self.over:
             return
-        session, transport = self.session, self._transport
+        transport = self._transport
         try:
             # The engine bounds what it holds, the TLS queue does not: it gets nothing while the socket is full.
-            while transport.flush() and session.pending_bytes:
-                transport.queue(session.data_to_send())
+            if transport.restless and not transport.flush():
+                return
+            segments = self.session.data_to_send()
+            if segments:
+                transport.queue(segments)
+                transport.flush()
         except BaseException as error:
             self.abort(error)
             raise
 
     def _receive(self, buffers: Scratch) -> bool:
-        """One ``recv`` and everything in it."""
+        """One ``recv`` and everything in it. True when it is worth looking again before anything is waited for."""
         transport, session = self._transport, self.session
         try:
             size = transport.read(buffers.cipher)
@@ -266,12 +275,12 @@ class Pump:
             self._deliver(session.receive_data(plain, self._clock))
             if self.over:
                 return True
-        if session.pending_bytes:
+        if session.pending_bytes or transport.restless:
             self._send_queued()
         if not size or transport.closed_by_peer:
             clean = transport.end_of_input() if not size else True
             self._deliver(session.receive_eof(self._clock, clean=clean))
-        return True
+        return self._maybe_more or self.source is not None
 
     def _cut(self, error: OSError) -> None:
         """The transport failed while receiving."""
@@ -302,8 +311,8 @@ class Pump:
         self._finish(polite=True)
 
     def _keep_time(self) -> bool:
-        """Let the session do what is due by its own clock."""
-        due = self.session.next_deadline()
+        """Let the session do what is due by its own clock; True when that was something."""
+        self._due = due = self.session.next_deadline()
         if due is None or due > self._clock:
             return False
         events = self.session.handle_timeout(self._clock, output_blocked=self._transport.blocked)
@@ -314,22 +323,25 @@ class Pump:
 
     # -- polling -----------------------------------------------------------------------------------------------------
 
-    def _poll(self, deadline: Deadline) -> None:
-        """Wait, without the lock, until there is something to do. The leader's."""
+    def _poll(self, deadline: Deadline, buffers: Scratch) -> None:
+        """Wait, without the lock, until there is something to do. The leader's, after ``_exchange`` found nothing."""
         if self.over:  # closed by a signal handler
             return
         transport, source = self._transport, self.source
         listening = not self.outputs.full()
         mask = (IN if listening else 0) | (OUT if transport.blocked else 0)
-        poller = select.poll()
-        if mask:
-            poller.register(transport.fileno(), mask)
         waiting = source is not None and self.session.ready and self.session.stdin_open and not transport.blocked
         stdin = source.descriptor if source is not None and waiting else None
-        if stdin is not None:
-            poller.register(stdin, IN)
-        left = deadline.sooner(self.deadline).left()
-        due = self.session.next_deadline() if listening else None
+        if listening and stdin is None:
+            poller = buffers.poller(transport.fileno(), mask)
+        else:
+            poller = select.poll()
+            if mask:
+                poller.register(transport.fileno(), mask)
+            if stdin is not None:
+                poller.register(stdin, IN)
+        left = None if deadline.at is self.deadline.at is None else deadline.sooner(self.deadline).left()
+        due = self._due if listening else None
         if due is not None:
             left = max(0.0, due - self._clock) if left is None else min(left, max(0.0, due - self._clock))
         began = time.monotonic()
@@ -386,6 +398,10 @@ class Pump:
         From inside a callback nothing is waited for: the pump that called it goes on sending.
         """
         self._send_queued()
+        if self._transport.blocked:
+            self._push_blocked(deadline, what)
+
+    def _push_blocked(self, deadline: Deadline, what: str) -> None:
         if self._leader == threading.get_ident():
             return
         while self._transport.blocked and not self.over:
@@ -406,7 +422,8 @@ class Pump:
         """
         with self.lock:
             while data:
-                self.push(deadline, "stdin to be taken")
+                if self._transport.blocked:
+                    self._push_blocked(deadline, "stdin to be taken")
                 self._require_stdin()
                 # A callback cannot wait, so what a full socket does not take outlives the caller's buffer.
                 batch = first_batch(data, BATCH)
@@ -421,7 +438,8 @@ class Pump:
                     self.abort(error)
                     raise
                 data = data[len(batch) :]
-                self.push(deadline, "stdin to be taken")
+                if self._transport.blocked:
+                    self._push_blocked(deadline, "stdin to be taken")
                 # A writer that is never stopped by a full socket would not notice that the command has ended.
                 self._written += len(batch)
                 if self._written >= BATCH:
@@ -440,7 +458,7 @@ class Pump:
             try:
                 with scratch() as buffers:
                     for _ in range(_ROUNDS):
-                        if not self._exchange(buffers) or self.over:
+                        if self._exchange(buffers) or self.over:
                             break
             finally:
                 self._leader = None

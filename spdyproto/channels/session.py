@@ -153,7 +153,8 @@ class ClientSession(_Session):
         self._status: ExitStatus | None = None
         self._no_status: RemoteProtocolError | None = None
         self._draining = False
-        self._closed = False
+        self.deaf = False
+        """Whether the session is over, so that nothing more is reported."""
         self.stdin_open = streams.stdin
         """False once stdin was ended here, or the server reads no more of it, or the session is over."""
 
@@ -177,7 +178,10 @@ class ClientSession(_Session):
 
     def next_deadline(self) -> float | None:
         """When ``handle_timeout`` wants to be called; None for never, as after the outcome."""
-        return None if self.deaf else super().next_deadline()
+        if self.deaf:
+            return None
+        below, own = self._carrier.next_deadline(), self._deadline
+        return below if own is None or (below is not None and below < own) else own
 
     # -- receiving ---------------------------------------------------------------------------------------------------
 
@@ -212,16 +216,11 @@ class ClientSession(_Session):
         return self._after(self._carrier.handle_timeout(now, output_blocked or input_paused, self), now)
 
     def _after(self, anything: bool, now: float) -> list[SessionEvent]:
-        if anything and not self.deaf:
+        if anything and self.ready and not self.deaf:
             self._set_deadline(now)
         return self._take_events()
 
     # -- what the carrier heard (not for callers) --------------------------------------------------------------------
-
-    @property
-    def deaf(self) -> bool:
-        """Whether the session is over, so that nothing more is reported."""
-        return self.outcome is not None or self._closed
 
     def heard_ready(self) -> None:
         """Every stream is open on both sides."""
@@ -290,8 +289,6 @@ class ClientSession(_Session):
 
     def _set_deadline(self, now: float) -> None:
         """For what is missing, if the end has begun."""
-        if not self.ready:
-            return
         if self._error_ended:
             # Only output counts as progress: the answers to our PINGs must not put the deadline off for ever.
             if not self._draining or any(isinstance(event, Output | OutputEnded) for event in self._events):
@@ -320,6 +317,7 @@ class ClientSession(_Session):
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def _finish(self) -> None:
+        self.deaf = True
         self._deadline = None
         self.stdin_open = False
 
@@ -401,7 +399,6 @@ class ClientSession(_Session):
 
         Safe at any time, also after the outcome, and twice.
         """
-        self._closed = True
         self._finish()
         self._carrier.leave()
 

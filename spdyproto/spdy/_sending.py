@@ -44,6 +44,8 @@ from spdyproto.spdy.states import TRANSITIONS, Act, Half, initial_halves
 from spdyproto.spdy.streams import ClosedBy, Stream, StreamTable, StreamView
 from spdyproto.types import Buffer, HeaderList, Policy, Role, Tracer
 
+_OPEN = Half.OPEN  # looking a member up on its class costs more than the comparison (Python 3.11)
+
 
 class SendingHalf:
     """State of one connection and the intents of this end. ``SpdyConnection`` adds what the peer does."""
@@ -209,7 +211,11 @@ class SendingHalf:
 
         Raises ``StreamClosedError`` when this half is over, ``OutputLimitExceeded`` when too much is queued already.
         """
-        stream = self._may(stream_id, Act.DATA)
+        stream = self._live.get(stream_id)
+        if (
+            stream is None or stream.ours is not _OPEN or self._terminated
+        ):  # looking up the table costs as much as the rest
+            stream = self._may(stream_id, Act.DATA)
         view = memoryview(data).cast("B")
         size = len(view)
         self._out.require_room(size)

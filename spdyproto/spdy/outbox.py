@@ -48,7 +48,7 @@ class Outbox:
 
     def require_room(self, size: int) -> None:
         """Raises ``OutputLimitExceeded`` if ``size`` more bytes would pass the limit."""
-        if self.pending_bytes + size > self._limits.queued_bytes:
+        if self._queued + self._held + size > self._limits.queued_bytes:
             raise OutputLimitExceeded(
                 f"{self.pending_bytes} bytes are queued and {size} more would pass the limit of "
                 f"{self._limits.queued_bytes}: send what is queued first"
