@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self
 
+from fakekubelet.accounting import SessionLog, SessionRecord
 from fakekubelet.listening import CLOSE_SECONDS, keep_freed_memory
 
 
@@ -25,6 +27,26 @@ class BackgroundServer:
         self._thread: threading.Thread | None = None
         self._closed = False
         self._fault: BaseException | None = None
+        self._cpu: float | None = None  # once the thread has ended
+        self.session_log = SessionLog()
+        """The sums of all sessions, which are metrics, too."""
+
+    @property
+    def sessions(self) -> list[SessionRecord]:
+        """What its sessions have cost, oldest first (the last thousand); open ones among them."""
+        return self.session_log.records
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor seconds that the server's thread has used so far: everything but commands in threads or processes
+        of their own."""
+        thread = self._thread
+        if self._cpu is not None or thread is None or thread.ident is None:
+            return self._cpu or 0.0
+        try:
+            return time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
+        except OSError:  # it has ended just now
+            return self._cpu or 0.0
 
     @property
     def started(self) -> bool:
@@ -119,6 +141,7 @@ class BackgroundServer:
             else:
                 raise
         finally:
+            self._cpu = time.thread_time()
             self._over.set_result(None)
 
     async def _main(self, ready: concurrent.futures.Future[None]) -> None:

@@ -52,8 +52,9 @@ class FakeCluster:
 
     ``rules`` and ``tokens`` are the apiserver's and the kubelets' alike: who may ``create nodes/proxy`` may go straight
     to a kubelet. ``profile`` is the version of Kubernetes; ``protocols`` and ``websocket_protocols`` are the kubelets',
-    the latter by default what that version has. What else is given (``anonymous``, ``deadlines``, ``limits``,
-    ``timeouts``) goes to every server, ``allow_processes`` to the kubelets.
+    the latter by default what that version has. ``faults`` are the apiserver's: see ``fakekubelet.apiserver.server``.
+    What else is given (``anonymous``, ``deadlines``, ``limits``, ``timeouts``) goes to every server,
+    ``allow_processes`` to the kubelets.
 
     Raises ValueError and PermissionError as ``FakeKubelet`` and ``FakeApiserver`` do.
     """
@@ -71,6 +72,7 @@ class FakeCluster:
         port: int = 0,
         allow_remote: bool = False,
         allow_processes: bool = False,
+        faults: Iterable[str] = (),
         protocols: Iterable[Subprotocol] = CRI_SPDY,
         websocket_protocols: Iterable[str] | None = None,
         ca: CertificateAuthority | None = None,
@@ -89,6 +91,7 @@ class FakeCluster:
             profile=profile,
             tokens=tokens,
             rules=rules,
+            faults=faults,
             ca=self.authority,
             **settings,
         )

@@ -24,10 +24,14 @@ import asyncio
 import enum
 import socket
 import ssl
+import struct
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from fakekubelet.accounting import SessionLog, SessionRecord
 from fakekubelet.http1 import Http1Server, HttpServer
 from fakekubelet.messages import Application, Request, Upgrade
 from fakekubelet.upgrades import Session, SessionHost
@@ -112,6 +116,7 @@ class Host(SessionHost, Protocol):
 
     application: Application
     timeouts: Timeouts
+    sessions: SessionLog
     body_limit: int
     """Bytes of a request's body; more are answered by 413."""
     ciphertext: memoryview
@@ -141,6 +146,7 @@ class Connection(asyncio.BufferedProtocol):
         self._phase = Phase.HANDSHAKE
         self._http: HttpServer | None = None
         self._session: Session | None = None
+        self._record: SessionRecord | None = None
         self._transport: asyncio.Transport
         self._first = b""
         self._certificates: list[bytes] = []
@@ -174,7 +180,9 @@ class Connection(asyncio.BufferedProtocol):
         if self._phase is Phase.END:
             return
         now = self.loop.time()
-        if self._phase is not Phase.SESSION:
+        record = self._record
+        began = 0.0 if record is None else time.thread_time()
+        if record is None:
             self._active = now
         self._batching = True
         try:
@@ -184,6 +192,8 @@ class Connection(asyncio.BufferedProtocol):
         finally:
             self._batching = False
         self._flush()
+        if record is not None:
+            record.cpu_received += time.thread_time() - began
 
     def eof_received(self) -> bool:  # noqa: D102 - as asyncio.BaseProtocol
         return self._on_peer_end(self._pipe.receive_eof() if self._phase is not Phase.END else True)
@@ -197,6 +207,8 @@ class Connection(asyncio.BufferedProtocol):
             http.close()
         self._on_peer_end(False)
         self._host.forget(self)
+        if self._record is not None:
+            self._host.sessions.ended(self._record)
 
     def pause_writing(self) -> None:  # noqa: D102 - as asyncio.BaseProtocol
         self._write_paused = True
@@ -230,6 +242,8 @@ class Connection(asyncio.BufferedProtocol):
         for plain in pipe.receive(ciphertext, self._host.plaintext):
             if self._phase is Phase.SESSION:
                 assert self._session is not None
+                assert self._record is not None
+                self._record.received += len(plain)
                 if self._session.receive(plain, now):
                     self._active = now
             elif self._phase is Phase.HTTP and self._http is not None:
@@ -277,6 +291,8 @@ class Connection(asyncio.BufferedProtocol):
         host.session_started(session)
         self._http = None
         self._session = session
+        self._record = upgrade.record
+        host.sessions.began(upgrade.record)
         self._phase = Phase.SESSION
         self._active = now = self.loop.time()
         self.write(head())
@@ -285,6 +301,7 @@ class Connection(asyncio.BufferedProtocol):
             session.start(now)
             self._arm_session()
             if surplus:
+                upgrade.record.received += len(surplus)
                 session.receive(surplus, now)
         finally:
             self._batching = False
@@ -309,6 +326,9 @@ class Connection(asyncio.BufferedProtocol):
         """As ``Wire.cut``."""
         if error is not None:
             self.loop.call_exception_handler({"message": "a request was not answered", "exception": error})
+        sock: socket.socket | None = self._transport.get_extra_info("socket")
+        if sock is not None and sock.fileno() >= 0:  # a reset, and what the client has not taken is lost
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
 
     # -- outgoing ----------------------------------------------------------------------------------------------------
@@ -328,12 +348,19 @@ class Connection(asyncio.BufferedProtocol):
         """As ``Carrier.transmit``."""
         if self._phase is Phase.SESSION and not self._transport.is_closing():
             self._active = self.loop.time()
+            if self._record is not None:
+                self._record.sent += sum(map(len, segments))
             self._pipe.send(segments)
             self._transport.write(self._pipe.take())
 
     def _flush_now(self) -> None:
         self._flush_due = False
-        self._flush()
+        with self._sending():
+            self._flush()
+
+    def _sending(self) -> AbstractContextManager[None]:
+        """Count what the block costs as the session's output."""
+        return nullcontext() if self._record is None else self._record.sending()
 
     def _flush(self) -> None:
         """Write what is queued in one piece, then let the command make more in the next turn of the loop."""
@@ -356,18 +383,21 @@ class Connection(asyncio.BufferedProtocol):
         if session is not None and session.engine.pending_bytes:
             if session.wrote():
                 self._active = self.loop.time()
+            if self._record is not None:
+                self._record.sent += session.engine.pending_bytes
             pipe.send(session.engine.data_to_send())
         if pipe.pending:
             transport.write(pipe.take())
 
     def _offer_room(self) -> None:
         if self._session is not None and not self._write_paused:
-            self._batching = True
-            try:
-                self._session.room()
-            finally:
-                self._batching = False
-            self._flush()
+            with self._sending():
+                self._batching = True
+                try:
+                    self._session.room()
+                finally:
+                    self._batching = False
+                self._flush()
 
     # -- reading on demand -------------------------------------------------------------------------------------------
 

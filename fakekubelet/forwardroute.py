@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from email.utils import formatdate
 
+from fakekubelet.accounting import SessionRecord
 from fakekubelet.forwarding import Forwarded, ForwardRequest, ForwardSession
 from fakekubelet.messages import Answer, RawAnswer, Request, Upgrade, go_error, plain
 from fakekubelet.pods import Pod
@@ -95,4 +96,4 @@ def _accept(headers: list[tuple[bytes, bytes]], wanted: ForwardRequest, record: 
     def open_session(carrier: Carrier, host: SessionHost) -> ForwardSession:
         return ForwardSession(carrier, host, wanted, record)
 
-    return Upgrade(headers, open_session)
+    return Upgrade(headers, open_session, SessionRecord("portforward", wanted.pod))

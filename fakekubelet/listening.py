@@ -16,6 +16,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from fakekubelet.accounting import SessionLog
 from fakekubelet.connection import SCRATCH, Connection, Pipe, Timeouts
 from fakekubelet.http1 import BODY_LIMIT
 from fakekubelet.messages import Application
@@ -53,6 +54,7 @@ class Listening:
         application: Application,
         make_pipe: Callable[[], Pipe],
         settings: Settings,
+        sessions: SessionLog | None = None,
     ) -> None:
         self.loop = loop
         self.application = application
@@ -61,6 +63,7 @@ class Listening:
         self.make_pipe = make_pipe
         self.ciphertext = memoryview(bytearray(SCRATCH))
         self.plaintext = memoryview(bytearray(SCRATCH))
+        self.sessions = SessionLog() if sessions is None else sessions
         self._connections: set[Connection] = set()
         self._sessions: set[Session] = set()
         self._closing = False

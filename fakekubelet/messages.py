@@ -19,6 +19,7 @@ from http import HTTPStatus
 from typing import Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from fakekubelet.accounting import SessionRecord
 from fakekubelet.upgrades import Carrier, Session, SessionHost
 from spdyproto.types import Buffer
 
@@ -128,6 +129,8 @@ class Upgrade:
 
     headers: RawHeaders
     open: Callable[[Carrier, SessionHost], Session]
+    record: SessionRecord = field(default_factory=SessionRecord)
+    """What the session is, and where its bytes, its time and its cost are counted."""
 
 
 Answer = Response | Streaming | RawAnswer | Cut | Upgrade

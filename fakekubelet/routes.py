@@ -22,6 +22,7 @@ from email.utils import formatdate
 from functools import partial
 from urllib.parse import quote
 
+from fakekubelet.accounting import SessionRecord
 from fakekubelet.auth import (
     Authenticator,
     Authorizer,
@@ -268,7 +269,9 @@ class Router:
             self._node.executions.append(session.execution)  # before the 101, so that a client which has it finds it
             return session
 
-        return Upgrade(headers, open_session)
+        target = f"{request.namespace}/{request.pod}/{request.container}"
+        kind = "attach" if request.attach else "exec"
+        return Upgrade(headers, open_session, SessionRecord(kind, target, request.user.name))
 
 
 _CHECKS = ("ping", "log", "syncloop")

@@ -161,7 +161,7 @@ class FakeKubelet(BackgroundServer):
         names = dict.fromkeys(("localhost", "127.0.0.1", "::1", self._node.name, self._node.host_ip))
         leaf = self.authority.issue_server(names, common_name=f"system:node:{self._node.name}")
         tls = ServerTLS(leaf, client_ca=self.authority.cert_pem)
-        listening = Listening(loop, Router(self._node), tls.pipe, self._settings)
+        listening = Listening(loop, Router(self._node), tls.pipe, self._settings, self.session_log)
         server = await loop.create_server(listening.connection, self._host, self._port, backlog=BACKLOG)
         try:
             self._port = server.sockets[0].getsockname()[1]

@@ -38,6 +38,10 @@ class Carrier(Protocol):
     def resume_reading(self) -> None:
         """Read again."""
 
+    def cut(self) -> None:
+        """Reset the connection. What the client has not taken is lost: this is how a server that does not wait for its
+        client loses the end of what it sent."""
+
     def end(self, *, lost: bool) -> None:
         """Close behind everything that is queued; without much patience if the session was ``lost``. Nothing that the
         client sends is handed on any more."""

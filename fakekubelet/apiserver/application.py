@@ -57,6 +57,7 @@ class Services:
     gates: Gates
     streams: StreamHandler
     forwarder: Forwarder
+    metrics: Callable[[], bytes]
     address: str = ""
 
 
@@ -147,6 +148,8 @@ class ApiserverApplication:
         release = self._services.gates.release
         if path in ("/healthz", "/livez", "/readyz", "/healthz/ping"):
             return Response(200, b"ok", [("Content-Type", TEXT), ("X-Content-Type-Options", "nosniff")])
+        if path == "/metrics":
+            return self._metrics()
         documents: dict[str, Callable[[], Object | None]] = {
             "/": lambda: {"paths": [*_PATHS, *(f"/apis/{g['name']}" for g in discovery.group_list()["groups"])]},
             "/version": lambda: discovery.version_document(release),
@@ -166,6 +169,13 @@ class ApiserverApplication:
             if found is not None:
                 return json_response(found)
         raise no_such_path()
+
+    def _metrics(self) -> Response:
+        try:
+            body = self._services.metrics()
+        except ImportError:
+            raise StatusError(501, "", "metrics need prometheus_client: pip install 'kubewire[metrics]'") from None
+        return Response(200, body, [("Content-Type", "text/plain; version=0.0.4; charset=utf-8")])
 
     def _groups(self, request: Request, *, core: bool) -> Response:
         kind = ("APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2")

@@ -13,14 +13,17 @@ apiserver without ``--kubelet-certificate-authority`` verifies nothing, and so d
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import h11
 
+from fakekubelet.accounting import SessionRecord
 from fakekubelet.apiserver.locations import Location
 from spdyproto.tls import TLSPipe
 from spdyproto.types import Buffer
@@ -102,6 +105,8 @@ class Link(asyncio.BufferedProtocol):
         self._switched = False
         self._closing = False
         self._paused = False
+        self.record: SessionRecord | None = None
+        """Where the cost of what comes from the kubelet is counted, once there is a session."""
         self.full = False
         """The transport takes no more for now: stop sending until ``Receiver.backend_room``."""
 
@@ -142,7 +147,12 @@ class Link(asyncio.BufferedProtocol):
         return self._host.ciphertext
 
     def buffer_updated(self, nbytes: int) -> None:  # noqa: D102 - as asyncio.BufferedProtocol
+        if self.record is None:
+            self._guarded(self._host.ciphertext[:nbytes])
+            return
+        began = time.thread_time()
         self._guarded(self._host.ciphertext[:nbytes])
+        self.record.cpu_sent += time.thread_time() - began
 
     def eof_received(self) -> None:  # noqa: D102 - as asyncio.BaseProtocol
         self._end(clean=self._pipe.closed_by_peer)
@@ -320,5 +330,6 @@ async def dial(host: Scratch, context: ssl.SSLContext, where: Location, request:
     except TimeoutError:
         raise DialError(f"dial tcp {where.authority}: i/o timeout") from None
     except OSError as error:
-        raise DialError(f"dial tcp {where.authority}: connect: {(error.strerror or str(error)).lower()}") from error
+        why = os.strerror(error.errno).lower() if error.errno else str(error)
+        raise DialError(f"dial tcp {where.authority}: connect: {why}") from error
     return link

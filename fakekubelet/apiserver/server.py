@@ -13,6 +13,7 @@ from fakekubelet.apiserver.rbac import AccessJudge, Rule, RuleTable
 from fakekubelet.apiserver.resources import Object
 from fakekubelet.apiserver.store import Store, namespace_document
 from fakekubelet.apiserver.streams import StreamHandler
+from fakekubelet.apiserver.translator import CLOSES_AT_ONCE
 from fakekubelet.auth import Authenticator, User
 from fakekubelet.background import BackgroundServer
 from fakekubelet.connection import Timeouts
@@ -25,6 +26,9 @@ from spdyproto.tls import client_context
 
 KUBELET_CLIENT = "kube-apiserver-kubelet-client"
 """Who the apiserver is to a kubelet, as ``kubeadm`` names it."""
+
+FAULTS = (CLOSES_AT_ONCE,)
+"""Faults of real apiservers that this one has on request."""
 
 _NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
 
@@ -41,7 +45,7 @@ class FakeApiserver(BackgroundServer):
     what kubelets' certificates are verified with, the same ``ca`` by default; b"" verifies nothing, which is what a
     real apiserver does unless it is told otherwise.
 
-    ``profile`` is the version of Kubernetes: see ``fakekubelet.apiserver.gates``.
+    ``profile`` is the version of Kubernetes: see ``fakekubelet.apiserver.gates``. ``faults`` are named in ``FAULTS``.
 
     Raises ValueError for arguments that make no sense, PermissionError for a ``host`` that is not loopback, without
     ``allow_remote=True``.
@@ -58,6 +62,7 @@ class FakeApiserver(BackgroundServer):
         tokens: Mapping[str, User] | None = None,
         anonymous: bool = False,
         rules: Iterable[Rule] | AccessJudge = (),
+        faults: Iterable[str] = (),
         ca: CertificateAuthority | None = None,
         kubelet_ca: bytes | None = None,
         trusted_kubelets: Collection[tuple[str, int]] = (),
@@ -96,8 +101,9 @@ class FakeApiserver(BackgroundServer):
             tokens=known,
             judge=judge,
             gates=self.gates,
-            streams=StreamHandler(self.store, self.finder, context, judge, self.gates),
+            streams=StreamHandler(self.store, self.finder, context, judge, self.gates, _checked(faults)),
             forwarder=Forwarder(self.store, self.finder, context),
+            metrics=self._metrics,
         )
         self._settings = Settings(
             limits=limits or Limits(),
@@ -105,6 +111,9 @@ class FakeApiserver(BackgroundServer):
             timeouts=timeouts or Timeouts(),
             max_connections=max_connections,
         )
+
+    def _metrics(self) -> bytes:
+        return self.session_log.render()
 
     @property
     def url(self) -> str:
@@ -137,7 +146,7 @@ class FakeApiserver(BackgroundServer):
         leaf = self.authority.issue_server(dict.fromkeys(names), common_name="kube-apiserver")
         tls = ServerTLS(leaf, client_ca=self.authority.cert_pem)
         services = self._services
-        listening = Listening(loop, ApiserverApplication(services), tls.pipe, self._settings)
+        listening = Listening(loop, ApiserverApplication(services), tls.pipe, self._settings, self.session_log)
         services.streams.host = listening
         server = await loop.create_server(listening.connection, self._host, self._port, backlog=BACKLOG)
         try:
@@ -148,6 +157,13 @@ class FakeApiserver(BackgroundServer):
             server.close()
             await listening.close()
             await services.forwarder.close()
+
+
+def _checked(faults: Iterable[str]) -> frozenset[str]:
+    chosen = frozenset(faults)
+    if unknown := chosen.difference(FAULTS):
+        raise ValueError(f"faults: unknown are {', '.join(sorted(unknown))}; known are {', '.join(FAULTS)}")
+    return chosen
 
 
 def _ca_document(pem: bytes) -> Object:

@@ -8,13 +8,15 @@ Everything else is passed on as it is.
 from __future__ import annotations
 
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import h11
 
+from fakekubelet.accounting import PASSED, PROXIED, TRANSLATED, TUNNELLED, SessionRecord
 from fakekubelet.apiserver import locations
 from fakekubelet.apiserver.backend import DialError, Link, Refused, Scratch, Switched, dial
-from fakekubelet.apiserver.gates import Gates
+from fakekubelet.apiserver.gates import EXTEND_FEATURE, Gates
 from fakekubelet.apiserver.locations import KubeletFinder, Location, Query
 from fakekubelet.apiserver.objects import truth
 from fakekubelet.apiserver.passthrough import PassThrough
@@ -22,11 +24,18 @@ from fakekubelet.apiserver.rbac import AccessJudge
 from fakekubelet.apiserver.requests import Meaning
 from fakekubelet.apiserver.status import StatusError, bad_request, forbidden
 from fakekubelet.apiserver.store import Store
+from fakekubelet.apiserver.translator import CLOSES_AT_ONCE, Translation
+from fakekubelet.apiserver.tunnels import PREFIX, Tunnel, tunnelled
 from fakekubelet.auth import User
-from fakekubelet.messages import Answer, Request, Response, Upgrade
-from spdyproto.websocket.handshake import wants_websocket
+from fakekubelet.messages import Answer, RawAnswer, Request, Response, Upgrade, go_error
+from spdyproto.channels.events import StreamSet
+from spdyproto.channels.subprotocols import CLIENT_OFFER, PROTOCOL_HEADER, Subprotocol
+from spdyproto.channels.upgrade import UPGRADE_TOKEN
+from spdyproto.http import decode_headers
+from spdyproto.websocket.handshake import negotiate_websocket, wants_websocket
 
 _FLAGS = (("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty"))
+_V5 = str(Subprotocol.V5)
 _HOP = (b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"date")
 
 
@@ -39,6 +48,7 @@ class StreamHandler:
     context: ssl.SSLContext
     judge: AccessJudge
     gates: Gates
+    faults: frozenset[str] = frozenset()
     host: Scratch | None = None
 
     async def answer(self, request: Request, meaning: Meaning, user: User) -> Answer:
@@ -48,7 +58,24 @@ class StreamHandler:
         where = self._locate(request, meaning)
         if not request.wants_upgrade:
             raise bad_request("Upgrade request required")
-        return await self._pass(request, where)
+        record = SessionRecord(meaning.subresource, where.path.strip("/").partition("/")[2], user.name, PASSED)
+        if meaning.resource == "pods" and wants_websocket(request.headers):
+            if self._extends(where.node):
+                record.path = PROXIED
+                return await self._pass(request, where, record)
+            if meaning.subresource == "portforward":
+                tunnelling = tunnelled(request.headers) if self.gates.tunnel else None
+                if tunnelling is not None:
+                    return await self._tunnel(request, where, tunnelling, record)
+            elif self.gates.translate and _V5 in _offered(request):
+                return self._translate(request, where, record)
+        return await self._pass(request, where, record)
+
+    def _extends(self, node: str) -> bool:
+        """Whether the node takes these WebSockets itself, and the apiserver knows of that."""
+        document = self.store.get(locations.NODES, "", node)
+        declared = ((document or {}).get("status") or {}).get("declaredFeatures") or ()
+        return self.gates.extend and EXTEND_FEATURE in declared
 
     def _check_verbs(self, request: Request, meaning: Meaning, user: User) -> None:
         if not (self.gates.websocket_needs_create and meaning.verb == "get" and wants_websocket(request.headers)):
@@ -73,11 +100,53 @@ class StreamHandler:
 
     # -- passed on ---------------------------------------------------------------------------------------------------
 
-    async def _pass(self, request: Request, where: Location) -> Answer:
+    async def _pass(self, request: Request, where: Location, record: SessionRecord) -> Answer:
         link, outcome = await self._connect(where, forwarded(request, where))
         if isinstance(outcome, Refused):
             return passed_on(outcome)
-        return Upgrade(outcome.headers, lambda carrier, host: PassThrough(carrier, host, link))
+        link.record = record
+        return Upgrade(outcome.headers, lambda carrier, host: PassThrough(carrier, host, link), record)
+
+    # -- translated and tunnelled ------------------------------------------------------------------------------------
+
+    def _translate(self, request: Request, where: Location, record: SessionRecord) -> Answer:
+        decision = negotiate_websocket(request.headers, (_V5,), method=request.method)
+        if decision.protocol is None:
+            return RawAnswer(decision.to_bytes())
+        record.path = TRANSLATED
+        wanted = {here for here, _ in _FLAGS if truth(request, here)}
+        tty = "tty" in wanted
+        # A client that asks for nothing has its 101 all the same; the kubelet's refusal follows.
+        asked = wanted & {"stdin", "stdout", "stderr"}
+        streams = StreamSet("stdin" in wanted, "stdout" in wanted or not asked, "stderr" in wanted and not tty, tty)
+
+        async def reach() -> tuple[Link, Refused | Switched]:
+            link, outcome = await self._connect(where, upstream(where, CLIENT_OFFER))
+            link.record = record
+            return link, outcome
+
+        at_once = CLOSES_AT_ONCE in self.faults
+        return Upgrade(
+            decision.headers,
+            lambda carrier, host: Translation(carrier, host, streams, reach, closes_at_once=at_once),
+            record,
+        )
+
+    async def _tunnel(self, request: Request, where: Location, protocols: list[str], record: SessionRecord) -> Answer:
+        if not protocols:
+            return go_error(400, "unable to upgrade: no tunneling spdy protocols provided")
+        link, outcome = await self._connect(where, upstream(where, protocols))
+        if isinstance(outcome, Refused):
+            return passed_on(outcome)
+        chosen = [
+            value for name, value in decode_headers(outcome.headers) if name.lower() == "x-stream-protocol-version"
+        ]
+        decision = negotiate_websocket(request.headers, [PREFIX + name for name in chosen[:1]], method=request.method)
+        if decision.protocol is None:
+            link.abort()
+            return RawAnswer(decision.to_bytes())
+        link.record, record.path = record, TUNNELLED
+        return Upgrade(decision.headers, lambda carrier, host: Tunnel(carrier, host, link), record)
 
     async def _connect(self, where: Location, request: h11.Request) -> tuple[Link, Refused | Switched]:
         assert self.host is not None, "the server listens"
@@ -99,6 +168,18 @@ def forwarded(request: Request, where: Location) -> h11.Request:
     if request.method not in ("GET", "HEAD"):
         headers.append((b"content-length", b"0"))
     return h11.Request(method=request.method, target=where.target, headers=headers)
+
+
+def upstream(where: Location, protocols: Sequence[str]) -> h11.Request:
+    """The apiserver's own request for SPDY, whatever its client speaks."""
+    headers = [("Host", where.authority), ("User-Agent", "kube-apiserver"), ("Content-Length", "0")]
+    headers += [("Connection", "Upgrade"), ("Upgrade", UPGRADE_TOKEN)]
+    headers += [(PROTOCOL_HEADER, protocol) for protocol in protocols]
+    return h11.Request(method="POST", target=where.target, headers=headers)
+
+
+def _offered(request: Request) -> list[str]:
+    return [part.strip() for value in request.values(b"sec-websocket-protocol") for part in value.split(",")]
 
 
 def passed_on(refused: Refused) -> Response:

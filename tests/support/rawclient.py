@@ -74,8 +74,10 @@ class Result:
         return self.outcome.status.message
 
 
-def connect(url: str, ca: bytes, identity: Identity | None = None, **options: str) -> ssl.SSLSocket:
-    """A verified TLS connection; `options` may hold `server_hostname`."""
+def connect(
+    url: str, ca: bytes, identity: Identity | None = None, *, receive_buffer: int = 0, **options: str
+) -> ssl.SSLSocket:
+    """A verified TLS connection; `options` may hold `server_hostname`. `receive_buffer` is what its socket may hold."""
     parts = urlsplit(url)
     assert parts.hostname is not None
     context = ssl.create_default_context(cadata=ca.decode())
@@ -84,8 +86,12 @@ def connect(url: str, ca: bytes, identity: Identity | None = None, **options: st
             pair = Path(folder, "pair.pem")
             pair.write_bytes(identity.cert_pem + identity.key_pem)
             context.load_cert_chain(pair)
-    plain = socket.create_connection((parts.hostname, parts.port or 443), TIMEOUT)
+    plain = socket.socket(socket.AF_INET6 if ":" in parts.hostname else socket.AF_INET)
+    plain.settimeout(TIMEOUT)
     try:
+        if receive_buffer:  # before the handshake of TCP, which tells it to the server
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        plain.connect((parts.hostname, parts.port or 443))
         return context.wrap_socket(plain, server_hostname=options.get("server_hostname", parts.hostname))
     except BaseException:
         plain.close()
@@ -236,15 +242,17 @@ class ExecClient:
         method: str = "POST",
         websocket: str | None = None,
         tty: bool | None = None,
+        target: str | None = None,
     ) -> ExecClient:
         """Upgrade, open the streams, and wait until every one was replied to. Without `argv` it is an attach.
 
+        `target` is the address at another server than a kubelet.
         `websocket` names the only subprotocol that is asked for, "" for none. `tty` opens the streams of a terminal,
         or not, whatever the request says.
         """
         streams = streams or StreamSet()
         http = HttpClient(sock)
-        target = exec_target(argv, path=path, streams=streams)
+        target = target or exec_target(argv, path=path, streams=streams)
         if tty is not None:
             streams = StreamSet(streams.stdin, streams.stdout, streams.stderr and not tty, tty)
         if websocket is None:
