@@ -19,14 +19,16 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from kubeletclient import _faults, errors
+from kubeletclient._commands import Address, Command, Connect, Disconnect, Load, Receive, Resolve, Send, StartTLS
 from kubeletclient._ladder import Attempt, Memory, Step, Wire, dialect, reason_to_go_on
 from kubeletclient._trust import Headers, Trust
-from kubeletclient.endpoints import Target, local_address
+from kubeletclient._tunnel import dial
+from kubeletclient.endpoints import Target
 from spdyproto.channels.events import StreamSet
 from spdyproto.channels.session import ClientSession
 from spdyproto.channels.subprotocols import ACCEPTED_HEADER, CLIENT_OFFER
@@ -57,67 +59,6 @@ __all__ = [
     "StartTLS",
     "exec_flow",
 ]
-
-Address: TypeAlias = tuple[int, int, int, str, tuple[Any, ...]]
-"""One entry of ``getaddrinfo``: family, type, protocol, canonical name, socket address."""
-
-
-@dataclass(frozen=True, slots=True)
-class Resolve:
-    """Answer: the addresses of ``host`` for a stream socket, in the system's order: ``list[Address]``."""
-
-    host: str
-    port: int
-    timeout: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Connect:
-    """Connect a TCP socket to ``address``. Answer: None. A socket that failed is closed by the driver."""
-
-    address: Address
-    timeout: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class StartTLS:
-    """Do the TLS handshake on the connected socket. Answer: None."""
-
-    context: ssl.SSLContext
-    server_name: str
-    timeout: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Send all of ``data``. Answer: None."""
-
-    data: bytes
-    timeout: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Receive:
-    """Answer: some bytes, or ``b""`` at the end of the transport."""
-
-    timeout: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """Call ``function``, which reads small files or runs a credential plugin, and answer what it returns. It gets the
-    seconds that the caller's deadline leaves. An asyncio driver calls it in a worker thread.
-    """
-
-    function: Callable[[float | None], object]
-
-
-@dataclass(frozen=True, slots=True)
-class Disconnect:
-    """Close the connection, if there is one: the next command makes a new one. Answer: None."""
-
-
-Command: TypeAlias = Resolve | Connect | StartTLS | Send | Receive | Load | Disconnect
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +198,7 @@ def _attempt(request: ExecRequest, step: Step) -> Generator[Command, Any, Upgrad
     identity = trust.headers(target.endpoint, time.monotonic())
     if callable(identity):
         identity = yield Load(identity)
-    yield from _dial(request)
+    yield from dial(target, trust, request.deadlines, request.user_agent, allow_local=request.allow_local)
     server_name = trust.server_name or target.endpoint.host
     if context is not None:
         try:
@@ -286,32 +227,6 @@ def _exchange(request: ExecRequest, step: Step, identity: Headers) -> ClientExch
     return ClientHandshake(
         endpoint.authority, path, protocols=step.protocols, headers=headers, bearer_token=token, limits=limits
     )
-
-
-def _dial(request: ExecRequest) -> Generator[Command, Any, None]:
-    """Try the addresses in the resolver's order; the first that connects is used."""
-    target = request.target
-    endpoint, timeout = target.endpoint, request.deadlines.dial
-    try:
-        addresses: list[Address] = yield Resolve(endpoint.host, endpoint.port, timeout)
-    except (OSError, UnicodeError) as error:  # UnicodeError: a label that IDNA cannot encode
-        fault = error if isinstance(error, OSError) else OSError(str(error))
-        raise _faults.resolve_fault(target, fault) from error
-    tried: list[tuple[str, OSError]] = []
-    for address in addresses:
-        why = None if request.allow_local else local_address(str(address[4][0]))
-        if why is not None:
-            tried.append((str(address[4][0]), OSError(f"refused: {why}")))
-            continue
-        try:
-            yield Connect(address, timeout)
-        except OSError as error:
-            tried.append((str(address[4][0]), error))
-        else:
-            return
-    if not tried:
-        raise _faults.resolve_fault(target, OSError("the resolver answered with an empty list"))
-    raise _faults.dial_fault(target, tried) from tried[-1][1]
 
 
 def _upgrade(

@@ -13,20 +13,10 @@ import ssl
 from functools import partial
 from typing import Final
 
-from kubeletclient._flows import (
-    Address,
-    Command,
-    Connect,
-    Disconnect,
-    Established,
-    Flow,
-    Load,
-    Receive,
-    Resolve,
-    StartTLS,
-)
+from kubeletclient._commands import Address, Command, Connect, Disconnect, Load, Receive, Resolve, StartTLS
+from kubeletclient._flows import Established, Flow
 from kubeletclient._policy import Deadline
-from kubeletclient._sockets import tune
+from kubeletclient._sockets import tls_pipe, tune
 from kubeletclient.aio.wire import Scratch
 from kubeletclient.aio.worker import in_thread
 from kubeletclient.endpoints import is_address
@@ -107,7 +97,7 @@ class Connection:
 
     async def _start_tls(self, command: StartTLS) -> None:
         assert self.sock is not None
-        self.tls = tls = TLSPipe.client(command.context, command.server_name)
+        self.tls = tls = tls_pipe(self.tls, command)
         data = b""
         while True:
             try:

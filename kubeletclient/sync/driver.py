@@ -18,20 +18,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from kubeletclient._flows import (
-    Address,
-    Command,
-    Connect,
-    Disconnect,
-    Established,
-    Flow,
-    Load,
-    Receive,
-    Resolve,
-    StartTLS,
-)
+from kubeletclient._commands import Address, Command, Connect, Disconnect, Load, Receive, Resolve, StartTLS
+from kubeletclient._flows import Established, Flow
 from kubeletclient._policy import BATCH, SCRATCH, Deadline
-from kubeletclient._sockets import tune
+from kubeletclient._sockets import tls_pipe, tune
 from kubeletclient.endpoints import is_address
 from spdyproto.tls import TLSPipe
 from spdyproto.types import Buffer
@@ -158,7 +148,7 @@ class Transport:
         self._sock = sock
 
     def _start_tls(self, command: StartTLS, step: Deadline) -> None:
-        self.tls = tls = TLSPipe.client(command.context, command.server_name)
+        self.tls = tls = tls_pipe(self.tls, command)
         with scratch() as buffers:
             data = memoryview(b"")
             while True:
