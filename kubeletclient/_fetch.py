@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import socket
-import ssl
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from kubeletclient import _faults, errors
-from kubeletclient._door import Fetch, Way
-from kubeletclient._trust import Trust
+from kubeletclient import errors
+from kubeletclient._door import Fetch
 from kubeletclient.endpoints import Target
 from spdyproto.http import read_message
 from spdyproto.text import printable
 
-__all__ = ["REFUSAL_LIMIT", "Body", "client_options", "complain", "fetch_error", "request_of", "transport_fault"]
+if TYPE_CHECKING:
+    from kubeletclient._plainhttp import Route
+
+__all__ = ["REFUSAL_LIMIT", "Body", "complain", "fetch_error", "request_of", "route_of"]
 
 REFUSAL_LIMIT: Final = 16 * 1024
 """Bytes that are read of a refusal's body: it holds a sentence, or a page of HTML that says nothing."""
@@ -38,26 +38,17 @@ def request_of(fetch: Fetch, timeout: float | None = None) -> tuple[str, list[tu
     )
 
 
-def client_options(way: Way, timeout: float | None = None) -> dict[str, Any]:
-    """How an ``httpx`` client reaches that server: as ``_flows`` does, with the same context and by the same proxy. May
-    read files, or run a credential plugin. Raises CredentialsError, ProxyError.
-    """
-    import httpx
+def route_of(fetch: Fetch) -> Route:
+    """The way of that request, for ``plain_client``."""
+    from kubeletclient._plainhttp import Route  # imports httpx, which takes a tenth of a second
 
-    endpoint, trust = way.endpoint, way.settings.trust
-    options: dict[str, Any] = {
-        "verify": trust.context(timeout) if endpoint.secure else False,
-        "trust_env": False,
-        "follow_redirects": False,
-    }
-    proxy = trust.proxy(endpoint)
-    if proxy is not None:
-        options["proxy"] = httpx.Proxy(
-            str(proxy),
-            ssl_context=trust.proxy_context() if proxy.scheme == "https" else None,
-            auth=None if proxy.user is None else (proxy.user, proxy.password or ""),
-        )
-    return options
+    settings = fetch.way.settings
+    return Route(_target(fetch), settings.trust, settings.deadlines, settings.agent, settings.allow_local)
+
+
+def _target(fetch: Fetch) -> Target:
+    shown = f"{fetch.way.endpoint}{fetch.path.partition('?')[0]}"
+    return Target(fetch.way.endpoint, fetch.path, shown, fetch.way.route)
 
 
 class Body:
@@ -90,15 +81,11 @@ def fetch_error(fetch: Fetch, status: int | None, fault: Exception | None, body:
     """The document could not be had: ``status`` is another one than 200, ``body`` the beginning of what came with it;
     or ``fault`` is what httpx or the parser said.
 
-    Faults of the dial and of TLS become the errors that a streaming request itself would have met.
+    Faults of the dial and of TLS never come here: they are errors of ours already.
     """
     way = fetch.way
-    url = f"{way.endpoint}{fetch.path.partition('?')[0]}"
     kind: type[errors.ClientError]
     if fault is not None:
-        known = transport_fault(Target(way.endpoint, fetch.path, url, way.route), way.settings.trust, fault)
-        if known is not None:
-            return known
         kind = errors.InvalidAnswer if isinstance(fault, ValueError) else errors.ConnectError
         why, hint = str(fault) or type(fault).__name__, fetch.hint
     else:
@@ -111,7 +98,7 @@ def fetch_error(fetch: Fetch, status: int | None, fault: Exception | None, body:
         f"{fetch.why}{fetch.what} cannot be had: {printable(why, limit=2 * _TEXT)}",
         hint=hint,
         route=way.route,
-        url=url,
+        url=_target(fetch).shown,
         http_status=status,
     )
     if isinstance(error, errors.UpgradeRefused):
@@ -126,23 +113,6 @@ def complain(fetch: Fetch, error: errors.Unauthorized) -> None:
         error.hint = f"{complaint}: get a new one"
 
 
-def transport_fault(target: Target, trust: Trust, fault: BaseException) -> errors.ClientError | None:
-    """The error for a fault of the dial or of TLS under what httpx raised; None for other faults."""
-    beneath = _beneath(fault)
-    if isinstance(beneath, ssl.SSLError):
-        server_name = trust.server_name or target.endpoint.host
-        return _faults.tls_fault(target, beneath, server_name, pinned=trust.pinned is not None)
-    if isinstance(beneath, socket.gaierror):
-        return _faults.resolve_fault(target, beneath)
-    if isinstance(beneath, ConnectionRefusedError):
-        return _faults.dial_fault(target, [(target.endpoint.host, beneath)])
-    if type(fault).__name__ == "ConnectTimeout":  # of httpx, which is imported where it is used only
-        return _faults.dial_fault(target, [(target.endpoint.host, TimeoutError())])
-    if beneath is not None and beneath.errno in _faults.UNREACHABLE:
-        return _faults.dial_fault(target, [(target.endpoint.host, beneath)])
-    return None
-
-
 _KINDS: Final[dict[int, type[errors.UpgradeRefused]]] = {
     400: errors.BadRequest,
     401: errors.Unauthorized,
@@ -155,10 +125,3 @@ _HINTS: Final = {
     403: "ask for the right to read it",
     404: "check the name and the namespace",
 }
-
-
-def _beneath(fault: BaseException | None) -> OSError | None:
-    """The system's own error under those of the HTTP library, which keep it as their cause or context."""
-    while fault is not None and not isinstance(fault, OSError):
-        fault = fault.__cause__ or fault.__context__
-    return fault

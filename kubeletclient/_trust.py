@@ -159,7 +159,7 @@ class Trust:
         with self._lock:
             if self._proxy_context is None:
                 context = client_context(alpn=("http/1.1",))
-                if self._ca is not None:
+                if self._ca is not None and self.pinned is None:
                     extra = self._ca
                     try:
                         with pem_file(extra) as path:

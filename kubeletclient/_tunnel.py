@@ -21,11 +21,11 @@ import h11
 from kubeletclient import _faults, errors
 from kubeletclient._commands import Address, Command, Connect, Load, Receive, Resolve, Send, StartTLS
 from kubeletclient._proxies import Proxy
+from kubeletclient._proxyfaults import answered, not_taken, refused, there, unreachable
 from kubeletclient._trust import Trust
 from kubeletclient.credentials import basic_header
 from kubeletclient.endpoints import Endpoint, Target, is_address, local_address
 from spdyproto.limits import Deadlines
-from spdyproto.text import printable
 
 __all__ = ["dial"]
 
@@ -38,9 +38,7 @@ _BODY: Final = 64 * 1024
 Dialling = Generator[Command, Any, None]
 
 
-def dial(
-    target: Target, trust: Trust, deadlines: Deadlines, user_agent: str, *, allow_local: bool = True
-) -> Dialling:
+def dial(target: Target, trust: Trust, deadlines: Deadlines, user_agent: str, *, allow_local: bool = True) -> Dialling:
     """Leaves the driver with a connection on which the server is next to speak, or to be spoken to.
 
     Without ``allow_local`` addresses of this machine and of its links are refused; behind a proxy those that are
@@ -60,15 +58,17 @@ def dial(
             yield from _socks5(proxy, target, deadlines.dial)
         else:
             yield from _http(proxy, target, deadlines.dial, user_agent)
+    except errors.ClientError:
+        raise
     except TimeoutError as error:
-        raise _refused(
+        raise refused(
             proxy,
             target,
             f"did not connect us to {endpoint.authority} in time",
             "check that the server can be reached from the proxy",
         ) from error
     except OSError as error:
-        raise _refused(
+        raise refused(
             proxy, target, f"broke the connection ({error.strerror or error})", "check the proxy and its log"
         ) from error
 
@@ -99,20 +99,17 @@ def _connect(target: Target, timeout: float | None, allow_local: bool = True) ->
 
 
 def _to_proxy(proxy: Proxy, target: Target, trust: Trust, deadlines: Deadlines) -> Dialling:
-    there = Target(Endpoint(proxy.scheme == "https", proxy.host, proxy.port), "", str(proxy), target.route)
+    here = there(proxy, target)
     try:
-        yield from _connect(there, deadlines.dial)
+        yield from _connect(here, deadlines.dial)
         if proxy.scheme == "https":
             context = yield Load(lambda _: trust.proxy_context())
             try:
                 yield StartTLS(context, proxy.host, deadlines.tls)
             except OSError as error:
-                raise _faults.tls_fault(there, error, proxy.host) from error
+                raise _faults.tls_fault(here, error, proxy.host) from error
     except errors.ConnectError as error:
-        hint = error.hint
-        if isinstance(error, errors.UnknownAuthorityError):
-            hint = "a proxy's certificate is checked against this system's authorities and the CA of the server"
-        raise _refused(proxy, target, f"cannot be reached: {error.cause}", hint) from error
+        raise unreachable(proxy, target, error) from error
 
 
 # -- HTTP CONNECT ------------------------------------------------------------------------------------------------------
@@ -131,37 +128,22 @@ def _http(proxy: Proxy, target: Target, timeout: float | None, user_agent: str) 
         try:
             event = http.next_event()
         except h11.RemoteProtocolError as error:
-            raise _refused(
+            raise refused(
                 proxy, target, "does not answer CONNECT in HTTP", "check the scheme of the proxy's URL, and its port"
             ) from error
         if event is h11.NEED_DATA:
             data: bytes = yield Receive(_left(ends))
             http.receive_data(data)
             if not data and http.their_state is h11.SEND_RESPONSE:
-                raise _refused(
+                raise refused(
                     proxy, target, "closed the connection instead of an answer to CONNECT", "check the proxy's log"
                 )
         elif isinstance(event, h11.Response):
             break
     if not 200 <= event.status_code < 300:
-        raise _answered(proxy, target, event)
+        raise answered(proxy, target, event.status_code, event.reason.decode("latin-1"))
     if http.trailing_data[0]:
-        raise _refused(proxy, target, "sent data of its own behind its answer to CONNECT", "check what it is")
-
-
-def _answered(proxy: Proxy, target: Target, answer: h11.Response) -> errors.ProxyError:
-    status = answer.status_code
-    reason = printable(answer.reason.decode("latin-1"), limit=80)
-    text = f"answered HTTP {status} {reason}".rstrip()
-    if status == 407:
-        given = "others: it does not take those in its URL" if proxy.user is not None else "put them into its URL"
-        hint = f"it wants a user name and a password ({given})"
-        return _refused(proxy, target, text, hint, errors.ProxyAuthenticationError, status)
-    if status in (403, 405):
-        hint = f"it does not connect to port {target.endpoint.port} or to this server: have it allowed, or use NO_PROXY"
-    else:
-        hint = "the proxy may not reach the server: check the address as the proxy sees it"
-    return _refused(proxy, target, text, hint, status=status)
+        raise refused(proxy, target, "sent data of its own behind its answer to CONNECT", "check what it is")
 
 
 # -- SOCKS5 -----------------------------------------------------------------------------------------------------------
@@ -183,7 +165,7 @@ def _socks5(proxy: Proxy, target: Target, timeout: float | None) -> Dialling:
         from socksio import socks5
         from socksio.exceptions import ProtocolError
     except ImportError as error:
-        raise _refused(
+        raise refused(
             proxy, target, "speaks SOCKS5, for which the package socksio is missing", "pip install 'kubewire[proxy]'"
         ) from error
     connection = socks5.SOCKS5Connection()
@@ -205,21 +187,21 @@ def _socks5(proxy: Proxy, target: Target, timeout: float | None) -> Dialling:
         if method == socks5.SOCKS5AuthMethod.USERNAME_PASSWORD and known:
             user, password = ((text or "").encode() for text in (proxy.user, proxy.password))
             if not 0 < len(user) < 256 or len(password) > 255:
-                raise _refused(
+                raise refused(
                     proxy, target, "gets a user name or password of at most 255 bytes", "shorten that in its URL"
                 )
             answer = yield from exchange(socks5.SOCKS5UsernamePasswordRequest(user, password))
             if not answer.success:
-                raise _not_taken(proxy, target)
+                raise not_taken(proxy, target)
         elif method != socks5.SOCKS5AuthMethod.NO_AUTH_REQUIRED:
-            raise _not_taken(proxy, target)
+            raise not_taken(proxy, target)
         reply = yield from exchange(_command(socks5, target.endpoint))
     except (ProtocolError, UnicodeError) as error:
-        raise _refused(proxy, target, "does not answer in SOCKS5", "check the scheme of the proxy's URL") from error
+        raise refused(proxy, target, "does not answer in SOCKS5", "check the scheme of the proxy's URL") from error
     code = reply.reply_code.value[0]
     if code:
         why = _REPLIES.get(code, f"code {code}")
-        raise _refused(
+        raise refused(
             proxy,
             target,
             f"did not connect us to {target.endpoint.authority}: {why}",
@@ -246,32 +228,16 @@ def _message(proxy: Proxy, target: Target, ends: float | None, *, address: bool)
             lengths = {1: 10, 4: 22, 3: 7 + message[4] if len(message) > 4 else 5}
             wanted = lengths.get(message[3], len(message)) if len(message) > 3 else 5
         if len(message) > wanted:
-            raise _refused(proxy, target, "sent data of its own behind its answer", "check what it is")
+            raise refused(proxy, target, "sent data of its own behind its answer", "check what it is")
         if len(message) == wanted:
             return message
         data: bytes = yield Receive(_left(ends))
         if not data:
-            raise _refused(proxy, target, "closed the connection instead of an answer", "check the proxy's log")
+            raise refused(proxy, target, "closed the connection instead of an answer", "check the proxy's log")
         message += data
 
 
-def _not_taken(proxy: Proxy, target: Target) -> errors.ProxyError:
-    how = "does not take the user name and password in its URL" if proxy.user is not None else "wants a user name"
-    return _refused(proxy, target, how, "put user name and password into its URL", kind=errors.ProxyAuthenticationError)
-
-
 # -- both -------------------------------------------------------------------------------------------------------------
-
-
-def _refused(
-    proxy: Proxy,
-    target: Target,
-    what: str,
-    hint: str,
-    kind: type[errors.ProxyError] = errors.ProxyError,
-    status: int | None = None,
-) -> errors.ProxyError:
-    return kind(f"the proxy {proxy} {what}", hint=hint, route=target.route, url=target.shown, http_status=status)
 
 
 def _authority(endpoint: Endpoint) -> str:

@@ -88,5 +88,5 @@ class NestedTLSPipe(TLSPipe):
     def _hand_over(self) -> None:
         """The inner ciphertext becomes plaintext of the outer connection."""
         made: Any = super().take_segments()
-        if made and not self._outer.over:
+        if made and not self._outer._over:
             self._outer.send(made)

@@ -393,11 +393,6 @@ class TLSPipe:
         return self._established
 
     @property
-    def over(self) -> bool:
-        """Nothing more can be sent: ``close_notify`` was called, or TLS has failed."""
-        return self._over
-
-    @property
     def closed_by_peer(self) -> bool:
         """The peer's close_notify was received; there is no data after it."""
         return self._closed_by_peer

@@ -9,7 +9,7 @@ from kubeletclient._door import KubeletDoor, PodRef
 from kubeletclient._plan import plan_process
 from kubeletclient._policy import CAPTURE_LIMIT, PIPE, Deadline
 from kubeletclient._settings import Settings
-from kubeletclient._trust import Trust
+from kubeletclient._trust import ProxyChoice, Trust
 from kubeletclient.aio.background import AsyncInput, AsyncOutput
 from kubeletclient.aio.commands import to_plan
 from kubeletclient.aio.door import Client
@@ -42,6 +42,7 @@ class Kubelet(Client):
         server_name: str | None = None,
         verify: bool = True,
         allow_unverified_token: bool = False,
+        proxy: ProxyChoice = None,
         deadlines: Deadlines | None = None,
         keepalive: Keepalive | None = Keepalive(),
         limits: Limits | None = None,
@@ -60,6 +61,7 @@ class Kubelet(Client):
                 credentials=credentials,
                 server_name=server_name,
                 allow_unverified_token=allow_unverified_token,
+                proxy=proxy,
             ),
             transport=transport,
             method=method,
@@ -94,6 +96,7 @@ def connect_exec(
     server_name: str | None = None,
     verify: bool = True,
     allow_unverified_token: bool = False,
+    proxy: ProxyChoice = None,
     stdin: AsyncInput = None,
     stdout: AsyncOutput | None = PIPE,
     stderr: AsyncOutput | None = PIPE,
@@ -112,23 +115,19 @@ def connect_exec(
 
     Parameters and rules as of ``kubeletclient.connect_exec``; await or enter the answer as that of ``Pod.popen``.
     """
-    if streams is not None:
-        stdin = PIPE if streams.stdin and stdin is None else stdin
+    if streams is not None and streams.stdin and stdin is None:
+        stdin = PIPE
     trust = Trust(
         ca=ca,
         verify=verify,
         credentials=credentials,
         server_name=server_name,
         allow_unverified_token=allow_unverified_token,
+        proxy=proxy,
     )
     deadline = Deadline.after(timeout)
     plan = plan_process(
-        stdin=to_plan(stdin),
-        stdout=stdout,
-        stderr=stderr,
-        tty=False,
-        capture_limit=capture_limit,
-        streams=streams,
+        stdin=to_plan(stdin), stdout=stdout, stderr=stderr, tty=False, capture_limit=capture_limit, streams=streams
     )
     settings = Settings.of(
         trust,
@@ -144,6 +143,7 @@ def connect_exec(
         once=True,
     )
     target = parse_target(url)
-    request = settings.request(target, plan)
     targets = Targets(stdin, stdout, stderr)
-    return Opening(open_process(request, plan, targets, (target.shown,), deadline, capture_limit))
+    return Opening(
+        open_process(settings.request(target, plan), plan, targets, (target.shown,), deadline, capture_limit)
+    )

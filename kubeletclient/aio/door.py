@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from kubeletclient import errors
 from kubeletclient._door import Ask, Command, Door, Fetch, Load, Open, PodRef, Way
-from kubeletclient._fetch import REFUSAL_LIMIT, Body, client_options, complain, fetch_error, request_of
+from kubeletclient._fetch import REFUSAL_LIMIT, Body, complain, fetch_error, request_of, route_of
 from kubeletclient._policy import Deadline
 from kubeletclient.aio.worker import in_thread
 from kubeletclient.endpoints import Endpoint, Target
@@ -147,13 +147,14 @@ class Http:
     async def _fetch(self, fetch: Fetch) -> Any:  # noqa: ANN401 - JSON
         import httpx  # a tenth of a second, and not needed by a command in a container that was named
 
+        from kubeletclient.aio.plain import plain_client
+
         way, left = fetch.way, self._deadline.left
         trust = way.settings.trust
         url, headers = await in_thread(lambda: request_of(fetch, left()))
         client = self._clients.get(way.endpoint)
         if client is None:
-            options = await in_thread(lambda: client_options(way, left()))
-            client = self._clients[way.endpoint] = httpx.AsyncClient(timeout=None, **options)
+            client = self._clients[way.endpoint] = await plain_client(route_of(fetch), self._deadline)
         extensions = {"sni_hostname": trust.server_name} if trust.server_name else {}
         body = Body(fetch)
         try:

@@ -10,11 +10,11 @@ import asyncio
 import os
 import socket
 import ssl
+from collections.abc import Generator
 from functools import partial
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from kubeletclient._commands import Address, Command, Connect, Disconnect, Load, Receive, Resolve, StartTLS
-from kubeletclient._flows import Established, Flow
 from kubeletclient._policy import Deadline
 from kubeletclient._sockets import tls_pipe, tune
 from kubeletclient.aio.wire import Scratch
@@ -23,6 +23,8 @@ from kubeletclient.endpoints import is_address
 from spdyproto.tls import TLSPipe
 
 __all__ = ["Connection", "establish"]
+
+Answer = TypeVar("Answer")
 
 _READ: Final = 16 * 1024
 """Bytes asked for at once while the connection is set up: a whole handshake flight, or a whole refusal, in one read."""
@@ -162,7 +164,7 @@ class Connection:
         return True if self.tls is not None and self.tls.closed_by_peer else None
 
 
-async def establish(flow: Flow, deadline: Deadline) -> tuple[Connection, Established]:
+async def establish(flow: Generator[Command, Any, Answer], deadline: Deadline) -> tuple[Connection, Answer]:
     """Run ``flow`` to its end. Raises what the flow raises, or DeadlineExceeded; nothing stays open then, nor when this
     is cancelled."""
     connection = Connection(asyncio.get_running_loop())
@@ -178,8 +180,8 @@ async def establish(flow: Flow, deadline: Deadline) -> tuple[Connection, Establi
             else:
                 command = flow.send(answer)
     except StopIteration as done:
-        established: Established = done.value
-        return connection, established
+        answered: Answer = done.value
+        return connection, answered
     except BaseException:
         flow.close()
         connection.close()

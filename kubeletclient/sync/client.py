@@ -9,7 +9,7 @@ from kubeletclient._door import KubeletDoor, PodRef
 from kubeletclient._plan import plan_process
 from kubeletclient._policy import CAPTURE_LIMIT, PIPE, Deadline, InputTarget, OutputTarget
 from kubeletclient._settings import Settings
-from kubeletclient._trust import Trust
+from kubeletclient._trust import ProxyChoice, Trust
 from kubeletclient.credentials import Credentials
 from kubeletclient.endpoints import KUBELET_PORT, parse_endpoint, parse_target
 from kubeletclient.sync.door import Client
@@ -35,6 +35,8 @@ class Kubelet(Client):
     - ``server_name``: the name to ask for and to verify, when it is not the host of the URL.
     - ``verify=False`` accepts any certificate: whoever answers can pretend to be the kubelet.
     - ``allow_unverified_token=True`` lets a bearer token go out even so, or over plain HTTP.
+    - ``proxy``: ``http://[USER:PASSWORD@]HOST:PORT``, ``https://`` or ``socks5://`` (extra ``proxy``); None for what
+      ``HTTPS_PROXY``, ``HTTP_PROXY`` and ``NO_PROXY`` say, False for none.
     - ``deadlines``, ``keepalive``, ``limits``: see ``spdyproto.limits``; ``keepalive=None`` sends no PINGs.
     - ``transport``: ``"auto"``: SPDY/3.1, and WebSocket where the server's answer means that SPDY does not pass;
       ``"spdy"`` or ``"ws"``: that one; ``"spdy:NAME"`` or ``"ws:NAME"``: one subprotocol, e.g.
@@ -58,6 +60,7 @@ class Kubelet(Client):
         server_name: str | None = None,
         verify: bool = True,
         allow_unverified_token: bool = False,
+        proxy: ProxyChoice = None,
         deadlines: Deadlines | None = None,
         keepalive: Keepalive | None = Keepalive(),
         limits: Limits | None = None,
@@ -76,6 +79,7 @@ class Kubelet(Client):
                 credentials=credentials,
                 server_name=server_name,
                 allow_unverified_token=allow_unverified_token,
+                proxy=proxy,
             ),
             transport=transport,
             method=method,
@@ -110,6 +114,7 @@ def connect_exec(
     server_name: str | None = None,
     verify: bool = True,
     allow_unverified_token: bool = False,
+    proxy: ProxyChoice = None,
     stdin: InputTarget = None,
     stdout: OutputTarget | None = PIPE,
     stderr: OutputTarget | None = PIPE,
@@ -139,6 +144,7 @@ def connect_exec(
         credentials=credentials,
         server_name=server_name,
         allow_unverified_token=allow_unverified_token,
+        proxy=proxy,
     )
     deadline = Deadline.after(timeout)
     plan = plan_process(

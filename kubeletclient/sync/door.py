@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from kubeletclient import errors
 from kubeletclient._door import Ask, Command, Door, Fetch, Load, Open, PodRef, Way
-from kubeletclient._fetch import REFUSAL_LIMIT, Body, client_options, complain, fetch_error, request_of
+from kubeletclient._fetch import REFUSAL_LIMIT, Body, complain, fetch_error, request_of, route_of
 from kubeletclient._policy import Deadline
 from kubeletclient.endpoints import Endpoint, Target
 
@@ -136,13 +136,15 @@ class Http:
     def _fetch(self, fetch: Fetch) -> Any:  # noqa: ANN401 - JSON
         import httpx  # a tenth of a second, and not needed by a command in a container that was named
 
+        from kubeletclient.sync.plain import plain_client
+
         way, deadline = fetch.way, self._deadline
         trust = way.settings.trust
         url, headers = request_of(fetch, deadline.left())
         timeout = deadline.left(way.settings.deadlines.upgrade)
         client = self._clients.get(way.endpoint)
         if client is None:
-            client = self._clients[way.endpoint] = httpx.Client(**client_options(way, deadline.left()))
+            client = self._clients[way.endpoint] = plain_client(route_of(fetch), deadline)
         extensions = {"sni_hostname": trust.server_name} if trust.server_name else {}
         body = Body(fetch)
         try:

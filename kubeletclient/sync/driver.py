@@ -15,11 +15,10 @@ import select
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, Final, TypeVar
 
 from kubeletclient._commands import Address, Command, Connect, Disconnect, Load, Receive, Resolve, StartTLS
-from kubeletclient._flows import Established, Flow
 from kubeletclient._policy import BATCH, SCRATCH, Deadline
 from kubeletclient._sockets import tls_pipe, tune
 from kubeletclient.endpoints import is_address
@@ -27,6 +26,8 @@ from spdyproto.tls import TLSPipe
 from spdyproto.types import Buffer
 
 __all__ = ["Scratch", "Transport", "establish", "scratch"]
+
+Answer = TypeVar("Answer")
 
 IN: Final = select.POLLIN
 OUT: Final = select.POLLOUT
@@ -299,7 +300,7 @@ class Transport:
             self._sock = None
 
 
-def establish(flow: Flow, deadline: Deadline) -> tuple[Transport, Established]:
+def establish(flow: Generator[Command, Any, Answer], deadline: Deadline) -> tuple[Transport, Answer]:
     """Run ``flow`` to its end. Raises what the flow raises, or DeadlineExceeded; nothing stays open then."""
     transport = Transport()
     try:
@@ -314,8 +315,8 @@ def establish(flow: Flow, deadline: Deadline) -> tuple[Transport, Established]:
             else:
                 command = flow.send(answer)
     except StopIteration as done:
-        established: Established = done.value
-        return transport, established
+        answered: Answer = done.value
+        return transport, answered
     except BaseException:
         flow.close()
         transport.close()

@@ -19,7 +19,7 @@ PACKAGES = ("spdyproto", "kubeletclient", "fakekubelet", "streamspec", "kubewire
 NOT_SHIPPED = ("tests", "support", "benchmarks", "tools")
 """Folders beside the packages: they may import anything, nothing imports them."""
 
-CORE = frozenset({"h11", "h2", "httpx", "cryptography", "click", "rich", "yaml"})
+CORE = frozenset({"h11", "h2", "httpx", "httpcore", "cryptography", "click", "rich", "yaml"})
 """What a plain install brings. Anything else is an extra, and is imported only inside a function."""
 
 ACCELERATORS = {"spdyproto.websocket.masking": frozenset({"numpy", "websockets"})}
