@@ -91,7 +91,7 @@ def _page(found: list[Object], request: Request) -> tuple[list[Object], Object]:
     limit, token = _number(request, "limit") or 0, request.first("continue")
     if token:
         try:
-            after = base64.urlsafe_b64decode(token.encode()).decode()
+            after = base64.b64decode(token.encode(), b"-_", validate=True).decode()
         except ValueError:
             raise bad_request("continue key is not valid") from None
         found = [document for document in found if _place(document) > after]
