@@ -93,10 +93,11 @@ def decode_status(version: Subprotocol, body: bytes) -> ExitStatus:
     Call it only when the stream has ended and the connection is known to be whole: before V4 an empty body is success.
 
     Raises StatusError, and nothing else, for a body that is empty though V4 owes a status, that is not JSON, or that is
-    JSON but not a status; for an exit code outside 0 to 255; and for a non-zero exit without its code.
+    JSON but not a status; for an exit code outside 0 to 255; and for a non-zero exit without its code. Before V4 it
+    raises StatusError for a JSON status: no such server writes one, so what the 101 said of the version was wrong.
     """
     if not version.has_json_status:
-        return _decode_text(body)
+        return _decode_text(version, body)
     if not body:
         raise StatusError(
             f"the error stream ended empty, but {version} owes a JSON status, on success too: "
@@ -141,10 +142,26 @@ def _describe_failure(document: dict[str, object], status: ExitStatus, metadata:
         document["code"] = 500
 
 
-def _decode_text(body: bytes) -> ExitStatus:
+def _decode_text(version: Subprotocol, body: bytes) -> ExitStatus:
     if not body:
         return ExitStatus(0)
+    if _is_status(body):
+        _reject(
+            version,
+            bytes(body),
+            "holds a JSON status, which servers write from v4 on: the header that chose the version did not arrive",
+        )
     return ExitStatus(None, body.decode("utf-8", "replace"), raw=bytes(body))
+
+
+def _is_status(body: bytes) -> bool:
+    if not body.startswith(b"{"):
+        return False
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and document.get("status") in ("Success", "Failure")
 
 
 def _decode_json(version: Subprotocol, body: bytes) -> ExitStatus:

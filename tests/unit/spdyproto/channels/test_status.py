@@ -219,7 +219,16 @@ class TestText:
     def test_nothing_is_success(self, version: Subprotocol) -> None:
         assert decode_status(version, b"") == ExitStatus.success()
 
-    @pytest.mark.parametrize("body", [b"no such container", b" ", b"\n", b"0", SUCCESS])
+    @pytest.mark.parametrize("body", [b'{"status":"Success"}', b'{"metadata":{},"status":"Failure","message":"no"}'])
+    def test_a_json_status_tells_that_the_version_is_another(self, version: Subprotocol, body: bytes) -> None:
+        with pytest.raises(StatusError, match="the header that chose the version did not arrive"):
+            decode_status(version, body)
+
+    @pytest.mark.parametrize("body", [b'{"status":"Ok"}', b'{"status":["Success"]}', b"{", b'["Success"]'])
+    def test_json_that_is_no_status_is_text(self, version: Subprotocol, body: bytes) -> None:
+        assert decode_status(version, body).message == body.decode()
+
+    @pytest.mark.parametrize("body", [b"no such container", b" ", b"\n", b"0"])
     def test_any_text_is_failure(self, version: Subprotocol, body: bytes) -> None:
         status = decode_status(version, body)
         assert status == ExitStatus(None, body.decode())
