@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from cryptography import x509
 
 from fakekubelet.pki import CertificateAuthority, ClientIdentity, verify_client
+from fakekubelet.profiles import DEFAULT, Profile
 from spdyproto.websocket.handshake import BearerOffer
 
 AUTHENTICATED = "system:authenticated"
@@ -129,15 +130,20 @@ _SUBRESOURCES = {
 }
 
 
-def request_attributes(user: User, method: str, path: str, node: str) -> list[Attributes]:
+def request_attributes(user: User, method: str, path: str, node: str, profile: Profile = DEFAULT) -> list[Attributes]:
     """What authorization is asked for a request: allowed if any of them is. There is no ``nodes/exec``."""
     first = path.split("/", 2)[1] if path.startswith("/") else ""
     verb = _VERBS.get(method, "")
-    return [Attributes(user, verb, name, path, node) for name in _SUBRESOURCES.get(first, ("proxy",))]
+    names = _SUBRESOURCES.get(first, ("proxy",))
+    if not profile.fine_grained:
+        names = names[-1:]  # what lies before the last came with the gate
+    return [Attributes(user, verb, name, path, node) for name in names]
 
 
-def forbidden_text(attributes: Sequence[Attributes]) -> str:
+def forbidden_text(attributes: Sequence[Attributes], profile: Profile = DEFAULT) -> str:
     """The body of 403; the attributes differ in their subresource alone."""
     first = attributes[0]
+    if not profile.lists_subresources:
+        return f"Forbidden (user={first.user.name}, verb={first.verb}, resource=nodes, subresource={first.subresource})"
     names = " ".join(each.subresource for each in attributes)
     return f"Forbidden (user={first.user.name}, verb={first.verb}, resource=nodes, subresource(s)=[{names}])\n"

@@ -24,7 +24,7 @@ from typing import Any
 
 import yaml
 
-from fakekubelet.apiserver.gates import DEFAULT_PROFILE, EXTEND_FEATURE, gates_of
+from fakekubelet.apiserver.gates import DEFAULT_PROFILE, EXTEND_FEATURE
 from fakekubelet.apiserver.locations import PODS
 from fakekubelet.apiserver.nodes import node_document
 from fakekubelet.apiserver.rbac import Access, AccessJudge, Rule
@@ -32,11 +32,11 @@ from fakekubelet.apiserver.resources import Object
 from fakekubelet.apiserver.server import KUBELET_CLIENT, FakeApiserver
 from fakekubelet.apiserver.store import Store
 from fakekubelet.auth import Attributes, User
+from fakekubelet.faults import Fault
 from fakekubelet.pki import CertificateAuthority, IssuedCertificate
 from fakekubelet.pods import Pod
 from fakekubelet.server import FakeKubelet
-from fakekubelet.websockets import ALL_WEBSOCKET, CRI_WEBSOCKET
-from spdyproto.channels.subprotocols import CRI_SPDY, Subprotocol
+from spdyproto.channels.subprotocols import Subprotocol
 
 EXTENSION = "kubewire"
 """The name of the extension of a kubeconfig's cluster that says what only this project's client wants to know."""
@@ -52,9 +52,9 @@ class FakeCluster:
 
     ``rules`` and ``tokens`` are the apiserver's and the kubelets' alike: who may ``create nodes/proxy`` may go straight
     to a kubelet. ``profile`` is the version of Kubernetes; ``protocols`` and ``websocket_protocols`` are the kubelets',
-    the latter by default what that version has. ``faults`` are the apiserver's: see ``fakekubelet.apiserver.server``.
-    What else is given (``anonymous``, ``deadlines``, ``limits``, ``timeouts``) goes to every server,
-    ``allow_processes`` to the kubelets.
+    the latter by default what that version has. ``faults`` are the apiserver's: see ``fakekubelet.apiserver.server``;
+    kubelets take theirs by assignment (``cluster.kubelets["node-1"].faults``). What else is given (``anonymous``,
+    ``deadlines``, ``limits``, ``timeouts``) goes to every server, ``allow_processes`` to the kubelets.
 
     Raises ValueError and PermissionError as ``FakeKubelet`` and ``FakeApiserver`` do.
     """
@@ -72,8 +72,8 @@ class FakeCluster:
         port: int = 0,
         allow_remote: bool = False,
         allow_processes: bool = False,
-        faults: Iterable[str] = (),
-        protocols: Iterable[Subprotocol] = CRI_SPDY,
+        faults: Iterable[Fault | str] = (),
+        protocols: Iterable[Subprotocol] | None = None,
         websocket_protocols: Iterable[str] | None = None,
         ca: CertificateAuthority | None = None,
         **settings: Any,  # noqa: ANN401 - each server checks its own
@@ -97,9 +97,8 @@ class FakeCluster:
         )
         """The server in front."""
         self._judge: AccessJudge = rules if callable(rules) else self.apiserver.rules.allows
-        self._extends = gates_of(profile).extend
-        default = ALL_WEBSOCKET if self._extends else CRI_WEBSOCKET
-        spoken = tuple(protocols), default if websocket_protocols is None else tuple(websocket_protocols)
+        spoken = {"protocols": protocols, "websocket_protocols": websocket_protocols}
+        common: dict[str, Any] = {key: value if value is None else tuple(value) for key, value in spoken.items()}
         placed = _placed(names, (Pod("default/demo"),) if pods is None else pods)
         self.kubelets = {
             name: FakeKubelet(
@@ -109,8 +108,8 @@ class FakeCluster:
                 tokens=tokens,
                 authorize=self._allows,
                 allow_processes=allow_processes,
-                protocols=spoken[0],
-                websocket_protocols=spoken[1],
+                profile=profile,
+                **common,
                 **settings,
             )
             for name in names
@@ -209,7 +208,7 @@ class FakeCluster:
     def _register(self) -> None:
         """The kubelets listen: tell the apiserver of the nodes and their pods."""
         release = self.apiserver.gates.release
-        features = (EXTEND_FEATURE,) if self._extends else ()
+        features = (EXTEND_FEATURE,) if self.apiserver.gates.extend else ()
         for name, kubelet in self.kubelets.items():
             host = kubelet.url.removeprefix("https://").rpartition(":")[0].strip("[]")
             self.apiserver.finder.trusted.add((host, kubelet.port))

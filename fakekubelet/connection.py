@@ -34,13 +34,14 @@ from typing import Protocol
 from fakekubelet.accounting import SessionLog, SessionRecord
 from fakekubelet.http1 import Http1Server, HttpServer
 from fakekubelet.messages import Application, Request, Upgrade
-from fakekubelet.upgrades import Session, SessionHost
+from fakekubelet.upgrades import How, Session, SessionHost
 from spdyproto.types import Buffer
 
 SCRATCH = 256 * 1024
 """Bytes read at once. Larger reads were not faster; smaller ones cost system calls."""
 
 _TLS_ANSWERS = 64 * 1024  # ciphertext that may wait for a client which takes nothing: key updates, no data
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends RST
 _HTTP_STARTS = (b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO")
 _NOT_TLS = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
 
@@ -328,7 +329,7 @@ class Connection(asyncio.BufferedProtocol):
             self.loop.call_exception_handler({"message": "a request was not answered", "exception": error})
         sock: socket.socket | None = self._transport.get_extra_info("socket")
         if sock is not None and sock.fileno() >= 0:  # a reset, and what the client has not taken is lost
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._transport.abort()
 
     # -- outgoing ----------------------------------------------------------------------------------------------------
@@ -435,6 +436,10 @@ class Connection(asyncio.BufferedProtocol):
         self._pipe.close_notify()
         if self._pipe.pending:
             self._transport.write(self._pipe.take())
+        self._half_close()
+
+    def _half_close(self) -> None:
+        """FIN behind everything that is with the transport; then the client has a while to do the same."""
         if self._peer_ended:
             self._transport.close()
             return
@@ -444,6 +449,21 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.abort()  # the client has cut the connection, and the transport does not know yet
             return
         self._arm(self._host.timeouts.linger)
+
+    def break_off(self, how: How) -> None:
+        """As ``Carrier.break_off``."""
+        if how == "close_notify":
+            self._shut_down()
+            return
+        self._phase = Phase.END
+        self._session = None
+        if self._transport.is_closing():
+            return
+        if how == "rst":
+            self.cut()
+        else:
+            self.resume_reading()
+            self._half_close()
 
     def _fail(self) -> None:
         """TLS is broken: send the alert if there is one, and close."""

@@ -44,6 +44,13 @@ class Settings:
     body_limit: int = BODY_LIMIT
     """Bytes of a request's body."""
 
+    @classmethod
+    def of(
+        cls, limits: Limits | None, deadlines: Deadlines | None, timeouts: Timeouts | None, max_connections: int
+    ) -> Settings:
+        """What was given, and the defaults."""
+        return cls(limits or Limits(), deadlines or Deadlines(), timeouts or Timeouts(), max_connections)
+
 
 class Listening:
     """What the connections of one server share: its ``connection.Host``. Made and used on the server's loop."""

@@ -1,6 +1,6 @@
 """What a kubelet of a given Kubernetes version speaks, serves and says: one table, ``_TABLE``.
 
-A ``+`` says that a version has the thing as it comes, an ``-`` that it has not. Gates are listed for the kubelet and for
+A ``+`` says that a version has the thing as it comes, a ``-`` that it has not. Gates are listed for the kubelet and for
 the apiserver in front of it, which reads the same table. ``strict`` is no version: it is the protocols as they are
 written, for those who test a client against them: SPDY/3.1 to the letter, and WebSocket messages put together from
 their fragments.
@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from spdyproto.channels.subprotocols import Subprotocol
+
+_RELEASES: Final = {"1.29": "1.29.15", "1.31": "1.31.14", "1.35": "1.35.6", "1.36": "1.36.6", "strict": "1.36.6"}
+"""What servers of a version call themselves."""
 
 _TABLE: Final = """
                                                         1.29  1.31  1.35  1.36  strict
@@ -65,6 +68,9 @@ class Profile:
     """One column of the table."""
 
     name: str
+    release: str
+    """A release of that version, as nodes and ``/version`` report it."""
+
     spdy: tuple[Subprotocol, ...]
     """What exec and attach negotiate over SPDY."""
 
@@ -89,6 +95,11 @@ class Profile:
 
     strict: bool
     """SPDY/3.1 to the letter rather than as ``moby/spdystream`` does it, and WebSocket messages made whole."""
+
+    @property
+    def tunnels(self) -> bool:
+        """Whether port-forward takes SPDY inside a WebSocket."""
+        return "SPDY/3.1+portforward.k8s.io" in self.forward_websocket
 
     @property
     def fine_grained(self) -> bool:
@@ -136,6 +147,7 @@ def _read(table: str) -> dict[str, Profile]:
 def _profile(name: str, rows: Mapping[str, list[str]]) -> Profile:
     return Profile(
         name=name,
+        release=_RELEASES[name],
         spdy=tuple(Subprotocol(protocol) for protocol in rows["spdy"]),
         websocket=tuple(rows["websocket"]),
         forward_websocket=tuple(rows["forward"]),

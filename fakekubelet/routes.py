@@ -35,6 +35,7 @@ from fakekubelet.forwardroute import answer_port_forward
 from fakekubelet.mains import Attachment
 from fakekubelet.messages import TEXT, Answer, RawAnswer, Request, Response, Upgrade, clean_path, go_error, plain
 from fakekubelet.pods import Pod, PodTable
+from fakekubelet.profiles import Profile
 from fakekubelet.runtimes import ExecRequest, Execution, Runtime
 from fakekubelet.sessions import ExecSession
 from fakekubelet.upgrades import Carrier, SessionHost
@@ -123,6 +124,7 @@ class Node:
     """What the routes need to know of the server."""
 
     name: str
+    profile: Profile
     host_ip: str
     pods: PodTable
     authenticator: Authenticator
@@ -174,9 +176,9 @@ class Router:
             return plain(401, "Unauthorized")
         if offer.token is not None:
             request = replace(request, headers=offer.headers)
-        attributes = request_attributes(user, request.method, path, node.name)
+        attributes = request_attributes(user, request.method, path, node.name, node.profile)
         if not any(node.authorize(each) for each in attributes):
-            return plain(403, forbidden_text(attributes))
+            return plain(403, forbidden_text(attributes, node.profile))
         if exact is not None:
             return exact(request)
         found = self._table.find(request.method, path)
@@ -206,7 +208,7 @@ class Router:
             request,
             node.pods.get(f"{names['namespace']}/{names['pod']}"),
             names.get("uid"),
-            tunnels="v5.channel.k8s.io" in node.websocket_protocols,  # both came with ExtendWebSocketsToKubelet
+            tunnels=node.profile.tunnels or "v5.channel.k8s.io" in node.websocket_protocols,  # the same gate
             grace=node.forward_grace,
             record=node.forwards.append,
         )
@@ -265,7 +267,7 @@ class Router:
 
     def _accept(self, headers: list[tuple[bytes, bytes]], request: ExecRequest, runtime: Runtime) -> Upgrade:
         def open_session(carrier: Carrier, host: SessionHost) -> ExecSession:
-            session = ExecSession(carrier, host, request, runtime)
+            session = ExecSession(carrier, host, request, runtime, self._node.profile)
             self._node.executions.append(session.execution)  # before the 101, so that a client which has it finds it
             return session
 

@@ -15,22 +15,26 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from fakekubelet.auth import Authenticator, Authorizer, User, always_allow
 from fakekubelet.background import BackgroundServer
 from fakekubelet.connection import Timeouts
+from fakekubelet.faults import Fault
 from fakekubelet.forwarding import CONTAINERD_GRACE, Forwarded
+from fakekubelet.injection import FaultyApplication
 from fakekubelet.listening import BACKLOG, CLOSE_SECONDS, MAX_CONNECTIONS, Listening, Settings
 from fakekubelet.pki import CertificateAuthority, IssuedCertificate
 from fakekubelet.pods import Pod, PodTable
 from fakekubelet.ports import Port, discard, echo, http
 from fakekubelet.processes import ProcessHost
+from fakekubelet.profiles import DEFAULT, Profile
+from fakekubelet.profiles import profile as find_profile
 from fakekubelet.routes import Node, Router
 from fakekubelet.runtimes import Execution
 from fakekubelet.servertls import ServerTLS
-from fakekubelet.websockets import CRI_WEBSOCKET, checked_names
-from spdyproto.channels.subprotocols import CRI_SPDY, Subprotocol
+from fakekubelet.websockets import checked_names
+from spdyproto.channels.subprotocols import Subprotocol
 from spdyproto.limits import Deadlines, Limits
 
 EXECUTIONS_KEPT = 1000
@@ -48,9 +52,12 @@ class FakeKubelet(BackgroundServer):
     seconds a forwarded connection lives on when one of its directions has ended: containerd's one second, or None for
     a true half-close.
 
-    ``protocols`` is what exec negotiates over SPDY, ``CRI_SPDY`` by default; name fewer to force an old one, or none to
-    refuse SPDY. ``websocket_protocols`` is the same over WebSocket, where "" stands for a client that asks for none:
-    ``CRI_WEBSOCKET`` by default, as kubelets up to 1.35; ``ALL_WEBSOCKET`` has v5 too, as kubelets from 1.36 on.
+    ``profile`` is the version of Kubernetes, ``"1.29"``, ``"1.31"``, ``"1.35"`` or ``"1.36"``, or ``"strict"``: what it
+    speaks, serves and says (``fakekubelet.profiles``). ``protocols``, what exec negotiates over SPDY, and
+    ``websocket_protocols``, the same over WebSocket ("" stands for a client that asks for none), replace what the
+    profile has: name fewer to force an old one, or none to refuse the transport.
+
+    ``faults`` is what goes wrong with every session (``fakekubelet.faults``).
 
     ``tokens`` maps bearer tokens to users; ``anonymous`` admits requests without any credential; ``authorize`` judges
     all others.
@@ -70,8 +77,9 @@ class FakeKubelet(BackgroundServer):
         allow_loopback_ports: bool = False,
         forward_grace: float | None = CONTAINERD_GRACE,
         node_name: str = "fake-node",
-        protocols: Iterable[Subprotocol] = CRI_SPDY,
-        websocket_protocols: Iterable[str] = CRI_WEBSOCKET,
+        profile: str | Profile = DEFAULT,
+        protocols: Iterable[Subprotocol] | None = None,
+        websocket_protocols: Iterable[str] | None = None,
         tokens: Mapping[str, User] | None = None,
         anonymous: bool = False,
         authorize: Authorizer = always_allow,
@@ -80,22 +88,28 @@ class FakeKubelet(BackgroundServer):
         deadlines: Deadlines | None = None,
         timeouts: Timeouts | None = None,
         max_connections: int = MAX_CONNECTIONS,
+        faults: Iterable[Fault] = (),
     ) -> None:
         super().__init__("the fake kubelet", "fakekubelet")
         self._host, self._port = checked_host(host, allow_remote), port
         self.authority = ca or CertificateAuthority.create()
         """The authority that the server's certificate and all client certificates come from."""
+        self.faults: Sequence[Fault] = tuple(faults)
+        """What goes wrong with the sessions that begin from now on (``fakekubelet.faults``); assign others at any
+        time."""
         self._processes = ProcessHost() if allow_processes else None
         self.pods = PodTable(
             _DEFAULT_PODS if pods is None else pods, self._processes, allow_loopback_ports=allow_loopback_ports
         )
         """The declared pods; add and remove them while the server runs."""
-        chosen = tuple(Subprotocol(protocol) for protocol in protocols)
-        over_websocket = checked_names(websocket_protocols)
+        version = find_profile(profile)
+        chosen = version.spdy if protocols is None else tuple(Subprotocol(protocol) for protocol in protocols)
+        over_websocket = checked_names(version.websocket if websocket_protocols is None else websocket_protocols)
         if not chosen and not over_websocket:
             raise ValueError("protocols and websocket_protocols: name at least one protocol in either")
         self._node = Node(
             name=node_name,
+            profile=version,
             host_ip="127.0.0.1" if self._host in ("0.0.0.0", "::") else self._host,
             pods=self.pods,
             authenticator=Authenticator(self.authority, tokens=tokens, anonymous=anonymous),
@@ -106,12 +120,7 @@ class FakeKubelet(BackgroundServer):
             forwards=deque(maxlen=EXECUTIONS_KEPT),
             forward_grace=forward_grace,
         )
-        self._settings = Settings(
-            limits=limits or Limits(),
-            deadlines=deadlines or Deadlines(),
-            timeouts=timeouts or Timeouts(),
-            max_connections=max_connections,
-        )
+        self._settings = Settings.of(limits, deadlines, timeouts, max_connections)
 
     # -- what a client needs -----------------------------------------------------------------------------------------
 
@@ -161,7 +170,8 @@ class FakeKubelet(BackgroundServer):
         names = dict.fromkeys(("localhost", "127.0.0.1", "::1", self._node.name, self._node.host_ip))
         leaf = self.authority.issue_server(names, common_name=f"system:node:{self._node.name}")
         tls = ServerTLS(leaf, client_ca=self.authority.cert_pem)
-        listening = Listening(loop, Router(self._node), tls.pipe, self._settings, self.session_log)
+        application = FaultyApplication(Router(self._node), lambda: self.faults)
+        listening = Listening(loop, application, tls.pipe, self._settings, self.session_log)
         server = await loop.create_server(listening.connection, self._host, self._port, backlog=BACKLOG)
         try:
             self._port = server.sockets[0].getsockname()[1]

@@ -12,13 +12,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from fakekubelet.profiles import DEFAULT, Profile
 from fakekubelet.runtimes import STDIN_HIGH_WATER, Command, ExecRequest, Execution, Runtime, internal_failure
 from fakekubelet.upgrades import Carrier, SessionHost
 from spdyproto.channels.events import Lost, Ready, Resized, SessionEvent, Stdin, StdinEnded, StreamKind, Transport
 from spdyproto.channels.session import ServerSession
-from spdyproto.channels.status import ExitStatus
+from spdyproto.channels.status import ExitStatus, encode_status
+from spdyproto.channels.subprotocols import Subprotocol
 from spdyproto.errors import OutputLimitExceeded
-from spdyproto.types import Buffer
+from spdyproto.types import Buffer, Policy
 
 HIGH_WATER = 256 * 1024
 """Queued output at which a command is told to wait: one batch for TLS and the transport."""
@@ -36,6 +38,7 @@ class ExecSession:
         host: SessionHost,
         request: ExecRequest,
         runtime: Runtime,
+        profile: Profile = DEFAULT,
     ) -> None:
         self.engine = ServerSession(
             request.protocol,
@@ -43,7 +46,10 @@ class ExecSession:
             transport=request.transport,
             limits=host.limits,
             deadlines=host.deadlines,
+            policy=Policy.STRICT if profile.strict else Policy.KUBERNETES,
         )
+        # What the kubelet translates itself is a whole metav1.Status in every version.
+        self._metadata = profile.metadata or request.protocol is Subprotocol.V5
         self.execution = Execution(request)
         self.execution.sent = self.engine.sent
         self._carrier: Carrier | None = carrier
@@ -213,7 +219,7 @@ class ExecSession:
         try:
             for kind in _OUTPUTS:
                 self.engine.end_output(kind)
-            self.engine.finish(status)
+            self.engine.finish(encode_status(self.engine.version, status, metadata=self._metadata))
         except OutputLimitExceeded:
             self._owed = status
             self.starved = True

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from spdyproto.limits import Deadlines, Limits
 from spdyproto.types import Buffer
+
+How = Literal["fin", "rst", "close_notify"]
+"""How a connection is broken off: by TCP's FIN without the end of TLS, by TCP's reset, or by the end of TLS in good
+order."""
 
 
 class Carrier(Protocol):
@@ -45,6 +49,9 @@ class Carrier(Protocol):
     def end(self, *, lost: bool) -> None:
         """Close behind everything that is queued; without much patience if the session was ``lost``. Nothing that the
         client sends is handed on any more."""
+
+    def break_off(self, how: How) -> None:
+        """End as an accident would, behind what was sent; nothing is handed on any more, and nobody asked again."""
 
 
 class SessionHost(Protocol):

@@ -12,7 +12,9 @@ from typing import Any
 
 import click
 
-from fakekubelet import ALL_WEBSOCKET, CRI_WEBSOCKET, Container, FakeCluster, FakeKubelet, Pod
+from fakekubelet import ALL_WEBSOCKET, Container, FakeCluster, FakeKubelet, Pod
+from fakekubelet.faults import PRESETS, parse_fault, usage
+from fakekubelet.profiles import PROFILES
 from spdyproto.channels.subprotocols import CRI_SPDY, Subprotocol
 
 _ATTACHABLE = (
@@ -57,9 +59,29 @@ _ATTACHABLE = (
     "protocols",
     multiple=True,
     type=click.Choice(list(dict.fromkeys([*map(str, CRI_SPDY), *filter(None, ALL_WEBSOCKET)]))),
-    help="Subprotocol to accept; repeatable. A transport that speaks none of those named keeps its default, which is "
-    "what container runtimes accept: v1 to v4 over SPDY; v1 and v4, in base64 too, over WebSocket. "
-    "v5.channel.k8s.io exists over WebSocket only; kubelets have it from 1.36 on.",
+    help="Subprotocol to accept in place of the profile's; repeatable. A transport that speaks none of those named "
+    "keeps what the profile has. v5.channel.k8s.io exists over WebSocket only.",
+)
+@click.option(
+    "--profile",
+    type=click.Choice(list(PROFILES)),
+    help="The version of Kubernetes to be: what it speaks, serves and says. By default 1.35, with --apiserver 1.36. "
+    "strict is the protocols as they are written.",
+)
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="NAME[:ARG]",
+    help="What goes wrong with every session; repeatable, and several work together. --list-faults shows them.",
+)
+@click.option(
+    "--list-faults",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda context, option, wanted: _list(context, wanted),
+    help="Show the faults, what each does and where it was met, and exit.",
 )
 def fake(
     listen: str,
@@ -71,6 +93,8 @@ def fake(
     user: str,
     groups: tuple[str, ...],
     protocols: tuple[str, ...],
+    profile: str | None,
+    faults: tuple[str, ...],
 ) -> None:
     """Serve a fake kubelet on this machine, or a cluster of them, for tests and trials.
 
@@ -89,20 +113,22 @@ def fake(
         pods.append(Pod("default/host", [Container("main", processes=True)]))
     if nodes is not None and not apiserver:
         raise click.UsageError("--nodes counts the kubelets behind an apiserver: give --apiserver too")
-    over_websocket = [name for name in protocols if name in ALL_WEBSOCKET]
     options: dict[str, Any] = {
         "host": host,
         "port": port,
         "allow_remote": allow_remote,
         "allow_processes": allow_processes,
-        "protocols": [Subprotocol(name) for name in protocols if name in CRI_SPDY] or CRI_SPDY,
+        "protocols": [Subprotocol(name) for name in protocols if name in CRI_SPDY] or None,
+        "websocket_protocols": [name for name in protocols if name in ALL_WEBSOCKET] or None,
+        **({} if profile is None else {"profile": profile}),
     }
     server: FakeKubelet | FakeCluster
     try:
+        options["faults"] = list(faults) if apiserver else [parse_fault(text) for text in faults]
         if apiserver:
-            server = FakeCluster(nodes or 1, pods, websocket_protocols=over_websocket or None, **options)
+            server = FakeCluster(nodes or 1, pods, **options)
         else:
-            server = FakeKubelet(pods, websocket_protocols=over_websocket or CRI_WEBSOCKET, **options)
+            server = FakeKubelet(pods, **options)
     except (ValueError, PermissionError) as error:
         raise click.UsageError(str(error)) from error
     stopped = _stop_on_signals()
@@ -124,6 +150,19 @@ def _facts(server: FakeKubelet | FakeCluster) -> dict[str, Any]:
         return {"kubelet": server.url, "apiserver": None}
     kubelets = {name: kubelet.url for name, kubelet in server.kubelets.items()}
     return {"kubelet": next(iter(kubelets.values())), "apiserver": server.url, "kubelets": kubelets}
+
+
+def _list(context: click.Context, wanted: bool) -> None:
+    """Print the faults, one a paragraph, and end."""
+    if not wanted or context.resilient_parsing:
+        return
+    for kind in PRESETS.values():
+        click.echo(usage(kind))
+        text = " ".join((kind.__doc__ or "").replace("``", "").split())
+        click.echo(click.wrap_text(text, 100, "    ", "    "))
+        for address in kind.incident.split():
+            click.echo(f"    {address}")
+    context.exit()
 
 
 def _address(listen: str) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""What changed at the apiserver from one version of Kubernetes to the next, in one table.
+"""What changed at the apiserver from one version of Kubernetes to the next, as ``fakekubelet.profiles`` has it.
 
 ``translate``: WebSocket v5 of exec and attach becomes SPDY here (``TranslateStreamCloseWebsocketRequests``).
 ``tunnel``: so does port-forward's SPDY inside a WebSocket (``PortForwardWebsockets``). ``websocket_needs_create``: see
@@ -9,6 +9,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from fakekubelet.profiles import Profile, profile
 
 EXTEND_FEATURE = "ExtendWebSocketsToKubelet"
 
@@ -24,19 +26,16 @@ class Gates:
     extend: bool
 
 
-PROFILES = {
-    #                release   translate tunnel  needs_create extend
-    "1.29": Gates("1.29.15", False, False, False, False),
-    "1.31": Gates("1.31.14", True, True, False, False),
-    "1.35": Gates("1.35.6", True, True, True, False),
-    "1.36": Gates("1.36.6", True, True, True, True),
-}
 DEFAULT_PROFILE = "1.36"
 
 
-def gates_of(profile: str) -> Gates:
-    """The row of a version. Raises ValueError for one that is not in the table."""
-    try:
-        return PROFILES[profile]
-    except KeyError:
-        raise ValueError(f"profile: expected one of {', '.join(PROFILES)}, not {profile!r}") from None
+def gates_of(name: str | Profile) -> Gates:
+    """What a version does here (``fakekubelet.profiles``). Raises ValueError for one that is not in the table."""
+    found = profile(name)
+    return Gates(
+        release=found.release,
+        translate="TranslateStreamCloseWebsocketRequests" in found.gates,
+        tunnel="PortForwardWebsockets" in found.gates,
+        websocket_needs_create="AuthorizePodWebsocketUpgradeCreatePermission" in found.gates,
+        extend=EXTEND_FEATURE in found.gates,
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
 from fakekubelet.apiserver.application import ApiserverApplication, Services
 from fakekubelet.apiserver.forwarding import Forwarder
@@ -17,6 +17,8 @@ from fakekubelet.apiserver.translator import CLOSES_AT_ONCE
 from fakekubelet.auth import Authenticator, User
 from fakekubelet.background import BackgroundServer
 from fakekubelet.connection import Timeouts
+from fakekubelet.faults import Fault, parse_fault
+from fakekubelet.injection import FaultyApplication
 from fakekubelet.listening import BACKLOG, MAX_CONNECTIONS, Listening, Settings
 from fakekubelet.pki import CertificateAuthority, IssuedCertificate
 from fakekubelet.server import checked_host
@@ -45,7 +47,8 @@ class FakeApiserver(BackgroundServer):
     what kubelets' certificates are verified with, the same ``ca`` by default; b"" verifies nothing, which is what a
     real apiserver does unless it is told otherwise.
 
-    ``profile`` is the version of Kubernetes: see ``fakekubelet.apiserver.gates``. ``faults`` are named in ``FAULTS``.
+    ``profile`` is the version of Kubernetes: see ``fakekubelet.apiserver.gates``. ``faults`` are those of
+    ``FAULTS``, and any of ``fakekubelet.faults``; the attribute of that name takes others while it runs.
 
     Raises ValueError for arguments that make no sense, PermissionError for a ``host`` that is not loopback, without
     ``allow_remote=True``.
@@ -62,7 +65,7 @@ class FakeApiserver(BackgroundServer):
         tokens: Mapping[str, User] | None = None,
         anonymous: bool = False,
         rules: Iterable[Rule] | AccessJudge = (),
-        faults: Iterable[str] = (),
+        faults: Iterable[Fault | str] = (),
         ca: CertificateAuthority | None = None,
         kubelet_ca: bytes | None = None,
         trusted_kubelets: Collection[tuple[str, int]] = (),
@@ -73,6 +76,7 @@ class FakeApiserver(BackgroundServer):
     ) -> None:
         super().__init__("the fake apiserver", "fakeapiserver")
         self._host, self._port = checked_host(host, allow_remote), port
+        own, self.faults = _apart(faults)
         self.gates = gates_of(profile)
         """What the version of Kubernetes does."""
         self.authority = ca or CertificateAuthority.create()
@@ -101,16 +105,11 @@ class FakeApiserver(BackgroundServer):
             tokens=known,
             judge=judge,
             gates=self.gates,
-            streams=StreamHandler(self.store, self.finder, context, judge, self.gates, _checked(faults)),
+            streams=StreamHandler(self.store, self.finder, context, judge, self.gates, own),
             forwarder=Forwarder(self.store, self.finder, context),
             metrics=self._metrics,
         )
-        self._settings = Settings(
-            limits=limits or Limits(),
-            deadlines=deadlines or Deadlines(),
-            timeouts=timeouts or Timeouts(),
-            max_connections=max_connections,
-        )
+        self._settings = Settings.of(limits, deadlines, timeouts, max_connections)
 
     def _metrics(self) -> bytes:
         return self.session_log.render()
@@ -146,7 +145,8 @@ class FakeApiserver(BackgroundServer):
         leaf = self.authority.issue_server(dict.fromkeys(names), common_name="kube-apiserver")
         tls = ServerTLS(leaf, client_ca=self.authority.cert_pem)
         services = self._services
-        listening = Listening(loop, ApiserverApplication(services), tls.pipe, self._settings, self.session_log)
+        application = FaultyApplication(ApiserverApplication(services), lambda: self.faults)
+        listening = Listening(loop, application, tls.pipe, self._settings, self.session_log)
         services.streams.host = listening
         server = await loop.create_server(listening.connection, self._host, self._port, backlog=BACKLOG)
         try:
@@ -159,11 +159,20 @@ class FakeApiserver(BackgroundServer):
             await services.forwarder.close()
 
 
-def _checked(faults: Iterable[str]) -> frozenset[str]:
-    chosen = frozenset(faults)
-    if unknown := chosen.difference(FAULTS):
-        raise ValueError(f"faults: unknown are {', '.join(sorted(unknown))}; known are {', '.join(FAULTS)}")
-    return chosen
+def _apart(faults: Iterable[Fault | str]) -> tuple[frozenset[str], Sequence[Fault]]:
+    """Those of the apiserver's own making, and those of any session (``FakeApiserver.faults``)."""
+    own, common = set(), []
+    for fault in faults:
+        if not isinstance(fault, str):
+            common.append(fault)
+        elif fault in FAULTS:
+            own.add(fault)
+        else:
+            try:
+                common.append(parse_fault(fault))
+            except ValueError as error:
+                raise ValueError(f"{error}; or, of an apiserver alone, {', '.join(FAULTS)}") from None
+    return frozenset(own), tuple(common)
 
 
 def _ca_document(pem: bytes) -> Object:

@@ -27,7 +27,7 @@ from spdyproto.spdy.events import (
 )
 from spdyproto.spdy.states import Half
 from spdyproto.spdy.streams import StreamView
-from spdyproto.types import Buffer, Role, Tracer
+from spdyproto.types import Buffer, Policy, Role, Tracer
 
 _KINDS = {kind.value: kind for kind in StreamKind}
 _ERROR = StreamKind.ERROR
@@ -40,11 +40,17 @@ class SpdyCarrier(ABC):
     """Whether ``end`` exists: a SPDY stream has FIN in every version."""
 
     def __init__(
-        self, role: Role, version: Subprotocol, limits: Limits, keepalive: Keepalive | None, tracer: Tracer | None
+        self,
+        role: Role,
+        version: Subprotocol,
+        limits: Limits,
+        keepalive: Keepalive | None,
+        tracer: Tracer | None,
+        policy: Policy = Policy.KUBERNETES,
     ) -> None:
         self.version = version
         self._limits = limits
-        self._engine = SpdyConnection(role, limits=limits, keepalive=keepalive, tracer=tracer)
+        self._engine = SpdyConnection(role, policy=policy, limits=limits, keepalive=keepalive, tracer=tracer)
         self._ids: dict[StreamKind, int] = {}
         self._kinds: dict[int, StreamKind] = {}
 
@@ -219,8 +225,8 @@ class SpdyClientCarrier(SpdyCarrier):
 class SpdyServerCarrier(SpdyCarrier):
     """The server waits until the client has opened as many streams as the session has."""
 
-    def __init__(self, version: Subprotocol, limits: Limits, tracer: Tracer | None) -> None:
-        super().__init__(Role.SERVER, version, limits, None, tracer)
+    def __init__(self, version: Subprotocol, limits: Limits, tracer: Tracer | None, policy: Policy) -> None:
+        super().__init__(Role.SERVER, version, limits, None, tracer, policy)
         self._expected = 0
         self._replies = 0
 

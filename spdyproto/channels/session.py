@@ -53,7 +53,7 @@ from spdyproto.errors import (
     StreamClosedError,
 )
 from spdyproto.limits import Deadlines, Keepalive, Limits
-from spdyproto.types import Buffer, Tracer
+from spdyproto.types import Buffer, Policy, Tracer
 
 _STDOUT, _STDERR = _OUTPUTS = (StreamKind.STDOUT, StreamKind.STDERR)
 
@@ -404,7 +404,8 @@ class ClientSession(_Session):
 
 
 class ServerSession(_Session):
-    """The server's end: waits for the client's streams, then carries outputs, stdin and the status."""
+    """The server's end: waits for the client's streams, then carries outputs, stdin and the status. ``policy``
+    ``STRICT`` is SPDY/3.1 to the letter, and WebSocket messages made whole: Go's server takes a frame for one."""
 
     def __init__(
         self,
@@ -414,17 +415,19 @@ class ServerSession(_Session):
         transport: Transport = Transport.SPDY,
         limits: Limits | None = None,
         deadlines: Deadlines | None = None,
+        policy: Policy = Policy.KUBERNETES,
         tracer: Tracer | None = None,
     ) -> None:
         limits = limits or Limits()
         carrier: Carrier
         if transport is Transport.SPDY:
-            carrier = SpdyServerCarrier(version, limits, tracer)
+            carrier = SpdyServerCarrier(version, limits, tracer, policy)
         else:
             from spdyproto.channels._websocket import WebSocketServerCarrier
 
             base64 = transport is Transport.WEBSOCKET_BASE64
-            carrier = WebSocketServerCarrier(version, limits, tracer, base64=base64)
+            per_frame = policy is Policy.KUBERNETES
+            carrier = WebSocketServerCarrier(version, limits, tracer, base64=base64, per_frame=per_frame)
         super().__init__(version, streams, transport, carrier, limits, deadlines)
         self._resizes = ResizeDecoder(limits.resize_buffer)
         self._stdin_ended = False

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from fakekubelet.faults import PRESETS
 from kubewire.fake import fake
-from spdyproto.channels.events import StreamSet
+from spdyproto.channels.events import Lost, StreamSet
 from support.rawclient import ExecClient, HttpClient, connect, exec_target, run, upgrade_headers, websocket_headers
 
 
@@ -91,6 +92,9 @@ def test_nothing_of_the_host_by_default(tmp_path: Path) -> None:
         (["--listen", "127.0.0.1:http"], 2, "expected a port"),
         (["--listen", "127.0.0.1:65536"], 2, "expected a port"),
         (["--protocol", "v9.channel.k8s.io"], 2, "v9.channel.k8s.io"),
+        (["--profile", "1.30"], 2, "1.31"),
+        (["--fault", "cut-everything"], 2, "expected one of cut-output"),
+        (["--fault", "cut-output:many"], 2, "cut-output[:AFTER=0][:HOW=close_notify]"),
         (["extra"], 2, "extra"),
     ],
 )
@@ -147,3 +151,26 @@ def test_there_is_something_to_attach_to(tmp_path: Path, websocket: str | None) 
             with attach("once") as client:
                 client.send(b"abc")
             assert watcher.finish().stdout.startswith(b"3 ba7816bf")
+
+
+def test_faults_by_name(tmp_path: Path) -> None:
+    arguments = ["--write-config", str(tmp_path), "--fault", "split-writes:3", "--fault", "lost-status"]
+    with serving(*arguments) as (_, facts):
+        result = run(connect(facts["kubelet"], Path(facts["ca"]).read_bytes(), pair(facts)), ["echo", "x"])
+    assert isinstance(result.outcome, Lost)
+    assert result.stdout == b"x\n"
+
+
+def test_the_list_of_faults() -> None:
+    done = CliRunner().invoke(fake, ["--list-faults"])
+    assert done.exit_code == 0
+    for name in PRESETS:
+        assert f"\n{name}" in f"\n{done.output}"
+    assert "https://github.com/kubernetes/kubernetes/issues/60140" in done.output
+
+
+def test_a_version_by_name(tmp_path: Path) -> None:
+    with serving("--write-config", str(tmp_path), "--profile", "1.36") as (_, facts):
+        ca = Path(facts["ca"]).read_bytes()
+        done = run(connect(facts["kubelet"], ca, pair(facts)), ["cat"], stdin=b"x", websocket="v5.channel.k8s.io")
+        assert (done.code, done.stdout) == (0, b"x")

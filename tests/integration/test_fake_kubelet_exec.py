@@ -244,7 +244,7 @@ def test_the_end_of_a_session_on_the_wire(caller: Caller) -> None:
         assert sock.recv(1000) == b""  # ends without truncation, or this raises
     replies, rest = seen[:4], seen[4:]
     assert [frame[:2] for frame in replies] == [("SYN_REPLY", stream) for stream in (1, 3, 5, 7)]
-    status = len(b'{"status":"Success"}')
+    status = len(b'{"metadata":{},"status":"Success"}')
     assert rest[:4] == [("DATA", 5, 2, False), ("DATA", 5, 0, True), ("DATA", 7, 0, True), ("DATA", 1, status, False)]
     cancel = int(RstStatus.CANCEL)
     assert sorted(rest[4:-1]) == [("RST_STREAM", 1, cancel), ("RST_STREAM", 3, cancel)]
