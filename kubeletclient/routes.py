@@ -25,6 +25,7 @@ from kubeletclient.endpoints import KUBELET_PORT, Endpoint, local_address
 
 __all__ = [
     "ADDRESS_TYPES",
+    "REFUSED",
     "Node",
     "NodeAddress",
     "Remembered",
@@ -141,18 +142,22 @@ def node_endpoints(
 # -- what a failure means ----------------------------------------------------------------------------------------------
 
 
+REFUSED: Final = "the kubelet refused"
+"""How the reason begins when the kubelet answered, and did not let the caller in. People are told of it."""
+
+
 def reason_to_pass_by(error: errors.ClientError) -> str | None:
     """Why ``via="auto"`` goes on to the apiserver after the kubelet failed like this; None when it is final."""
     if isinstance(error, errors.CertificateVerifyError | errors.NotTLSError):
         return None  # someone else may be answering there
     if isinstance(error, errors.ClientCertificateRejected):
-        return f"the kubelet does not take this client certificate: {error.cause}"
+        return f"{REFUSED} this client certificate: {error.cause}"
     if isinstance(error, errors.ConnectError):
         return f"the node cannot be reached: {error.cause}"
     if isinstance(error, errors.Unauthorized):
-        return "the kubelet does not know these credentials (HTTP 401)"
+        return f"{REFUSED} these credentials (HTTP 401{_said(error)})"
     if isinstance(error, errors.Forbidden):
-        return f"the kubelet does not let this identity in (HTTP 403{_said(error)})"
+        return f"{REFUSED} this identity (HTTP 403{_said(error)})"
     if isinstance(error, errors.ProtocolNotSupported | errors.UpgradeMissing):
         return f"the kubelet does not serve this: {error.cause}"
     if error.http_status == _DISABLED:

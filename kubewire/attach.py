@@ -21,7 +21,6 @@ from kubewire.exec import (
     report_failure,
     report_success,
     silence_stdout,
-    split_pod,
     terminal_fits,
     trace,
 )
@@ -34,8 +33,8 @@ _TYPED = 4096  # bytes of keys in one read
 
 
 @click.command("attach")
-@click.argument("pod", metavar="[NS/]POD")
-@click.option("-n", "--namespace", metavar="NS", help="Namespace of the pod.  [default: default]")
+@click.argument("pod", metavar="[NS/]POD | KIND/NAME")
+@click.option("-n", "--namespace", metavar="NS", help="Namespace of the pod.  [default: the context's, or default]")
 @click.option("-c", "--container", metavar="NAME", help="Container of the pod.")
 @click.option("-i", "--stdin", "want_stdin", is_flag=True, help="Pass this command's standard input on.")
 @click.option("-t", "--tty", is_flag=True, help="The container has a terminal; stderr is then mixed into stdout.")
@@ -65,24 +64,16 @@ def _run(
     as_json: bool,
     verbose: int,
 ) -> int:
-    from kubeletclient import PIPE, ClientError, Kubelet, ProcessClosed, StdinCannotEnd
-    from kubewire import __version__
+    from kubeletclient import PIPE, ClientError, ProcessClosed, StdinCannotEnd
 
-    if not connection.kubelet:
-        raise click.UsageError("give --kubelet URL, the kubelet to go to")
     tty = tty and terminal_fits(want_stdin)
     watch = _watch(detach_keys) if tty and want_stdin else None
-    names = split_pod(pod, namespace)
-    common = connection.trust() | {"user_agent": f"kubewire/{__version__}"}
-    if verbose > 1:
-        common["tracer"] = trace
     began = time.monotonic()
     outcome = "the session ended"
     try:
-        kubelet = Kubelet(connection.kubelet, **common)
         stdin = (0 if watch is None else PIPE) if want_stdin else None
         outputs: dict[str, Any] = {"stdin": stdin, "stdout": 1, "stderr": None if tty else 2}
-        target = kubelet.pod(names[1], namespace=names[0])
+        target = connection.open_pod(pod, namespace, tracer=trace if verbose > 1 else None)
         with (
             target.attach(container=container, tty=tty, timeout=timeout, **outputs) as process,
             local_terminal(process, tty=tty, stdin=want_stdin, redraw=True),

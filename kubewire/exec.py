@@ -27,9 +27,9 @@ _CARRIERS: Final = {"spdy": "SPDY/3.1", "ws": "WebSocket"}
 
 
 @click.command("exec", context_settings={"ignore_unknown_options": False, "allow_interspersed_args": True})
-@click.argument("pod", metavar="[NS/]POD", required=False)
+@click.argument("pod", metavar="[NS/]POD | KIND/NAME", required=False)
 @click.argument("command", nargs=-1, metavar="-- COMMAND...", type=click.UNPROCESSED)
-@click.option("-n", "--namespace", metavar="NS", help="Namespace of the pod.  [default: default]")
+@click.option("-n", "--namespace", metavar="NS", help="Namespace of the pod.  [default: the context's, or default]")
 @click.option("-c", "--container", metavar="NAME", help="Container of the pod.")
 @click.option("-i", "--stdin", "want_stdin", is_flag=True, help="Pass this command's standard input on.")
 @click.option("-t", "--tty", is_flag=True, help="Ask for a terminal; stderr is then mixed into stdout.")
@@ -41,7 +41,12 @@ _CARRIERS: Final = {"spdy": "SPDY/3.1", "ws": "WebSocket"}
 def exec_command(**values: Any) -> None:  # noqa: ANN401 - click hands over what the options above declare
     """Run COMMAND in a container and exit with its exit code.
 
+    The pod is found by the kubeconfig, as kubectl does, or on one kubelet that is named. Of an object that has pods,
+    as in deploy/web, the best is taken.
+
     \b
+    kubewire exec web -c app -- ls /
+    kubewire exec -n prod deploy/web --via kubelet -- ls /
     kubewire exec --kubelet https://10.0.0.1:10250 --certificate-authority ca.crt \\
         --client-certificate me.crt --client-key me.key default/web -c app -- ls /
     """
@@ -81,13 +86,11 @@ class _Request:
             if pod or command or connection.kubelet:
                 raise click.UsageError("--url says everything: give no POD, COMMAND or --kubelet with it")
             return
-        if not connection.kubelet:
-            raise click.UsageError("give --kubelet URL, the kubelet to go to (or --url)")
         if not pod:
             raise click.UsageError("name the pod: [NS/]POD")
         if not command:
             raise click.UsageError("give the command to run, after --")
-        self.namespace, self.pod = split_pod(pod, namespace)
+        self.namespace, self.pod = namespace, pod
 
 
 def terminal_fits(want_stdin: bool) -> bool:
@@ -97,16 +100,6 @@ def terminal_fits(want_stdin: bool) -> bool:
         click.echo("kubewire: standard input is not a terminal, so --tty is left out", err=True)
         return False
     return True
-
-
-def split_pod(pod: str, namespace: str | None) -> tuple[str, str]:
-    """Namespace and name of ``[NS/]POD``. Raises ``click.UsageError`` for two namespaces."""
-    before, slash, name = pod.rpartition("/")
-    if not slash:
-        return namespace or "default", pod
-    if namespace is not None and namespace != before:
-        raise click.UsageError(f"two namespaces: {namespace!r} by --namespace and {before!r} in {pod!r}")
-    return before, name
 
 
 def _run(request: _Request) -> int:
@@ -151,17 +144,15 @@ def local_terminal(process: Process, *, tty: bool, stdin: bool, redraw: bool = F
 
 def _start(request: _Request) -> Process:
     """Connects, and returns once the server has accepted the streams."""
-    from kubeletclient import Kubelet, connect_exec
-    from kubewire import __version__
-
     outputs: dict[str, Any] = {"stdin": request.stdin, "stdout": 1, "stderr": None if request.tty else 2}
-    common = request.connection.trust() | {"user_agent": f"kubewire/{__version__}"}
-    if request.verbose > 1:
-        common["tracer"] = trace
+    tracer = trace if request.verbose > 1 else None
     if request.url is not None:
-        return connect_exec(request.url, timeout=request.timeout, **outputs, **common)
-    assert request.connection.kubelet is not None
-    pod = Kubelet(request.connection.kubelet, **common).pod(request.pod, namespace=request.namespace)
+        from kubeletclient import connect_exec
+
+        return connect_exec(
+            request.url, timeout=request.timeout, **outputs, **request.connection.trust(), tracer=tracer
+        )
+    pod = request.connection.open_pod(request.pod, request.namespace, tracer=tracer)
     return pod.popen(request.command, container=request.container, tty=request.tty, timeout=request.timeout, **outputs)
 
 
@@ -180,6 +171,7 @@ def report_success(
             {
                 "exit_code": code,
                 "route": process.route,
+                "route_reason": process.route_reason,
                 "transport": process.transport,
                 "attempts": [asdict(attempt) for attempt in process.attempts],
                 "protocol": process.protocol,
@@ -189,7 +181,9 @@ def report_success(
                 "error": None,
             }
         )
-    elif verbose:
+        return
+    tell_route(process, verbose)
+    if verbose:
         for attempt in process.attempts[:-1]:
             click.echo(f"kubewire: {attempt} (tried: {attempt.why})", err=True)
         chosen = process.attempts[-1]
@@ -203,6 +197,15 @@ def report_success(
         )
 
 
+def tell_route(process: Process, verbose: int) -> None:
+    """Why that way was taken: when asked, and always when a kubelet did not let us in."""
+    from kubeletclient.routes import REFUSED
+
+    if process.route_reason and (verbose or process.route_reason.startswith(REFUSED)):
+        through = "straight to the kubelet" if process.route == "kubelet" else "through the apiserver"
+        click.echo(f"kubewire: {through}: {process.route_reason}", err=True)
+
+
 def report_failure(error: Exception, *, as_json: bool) -> None:
     """Why there is no exit code."""
     if not as_json:
@@ -212,6 +215,7 @@ def report_failure(error: Exception, *, as_json: bool) -> None:
         {
             "exit_code": None,
             "route": getattr(error, "route", None) or None,
+            "route_reason": getattr(error, "route_reason", ""),
             "http_status": getattr(error, "http_status", None),
             "attempts": [asdict(attempt) for attempt in getattr(error, "attempts", ())],
             "received": getattr(error, "received", {}),

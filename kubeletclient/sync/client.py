@@ -33,6 +33,7 @@ class Kubelet(Client):
       kubelet.
     - ``credentials``: ``ClientCertificate``, ``BearerToken`` or None.
     - ``server_name``: the name to ask for and to verify, when it is not the host of the URL.
+    - ``pinned``: the only certificate that it may present, whatever name it has and whoever signed it.
     - ``verify=False`` accepts any certificate: whoever answers can pretend to be the kubelet.
     - ``allow_unverified_token=True`` lets a bearer token go out even so, or over plain HTTP.
     - ``proxy``: ``http://[USER:PASSWORD@]HOST:PORT``, ``https://`` or ``socks5://`` (extra ``proxy``); None for what
@@ -59,6 +60,7 @@ class Kubelet(Client):
         credentials: Credentials | None = None,
         server_name: str | None = None,
         verify: bool = True,
+        pinned: PathOrPEM | None = None,
         allow_unverified_token: bool = False,
         proxy: ProxyChoice = None,
         deadlines: Deadlines | None = None,
@@ -80,6 +82,7 @@ class Kubelet(Client):
                 server_name=server_name,
                 allow_unverified_token=allow_unverified_token,
                 proxy=proxy,
+                pinned=pinned,
             ),
             transport=transport,
             method=method,

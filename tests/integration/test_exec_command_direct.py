@@ -112,8 +112,8 @@ def test_failure_in_json(options: list[str]) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["demo", "--", "true"],
         ["--kubelet=https://127.0.0.1:1", "--", "true"],
+        ["--kubelet=https://127.0.0.1:1", "deploy/web", "--", "true"],
         ["--kubelet=https://127.0.0.1:1", "demo"],
         ["--kubelet=https://127.0.0.1:1", "-n", "a", "b/demo", "--", "true"],
         ["--kubelet=https://127.0.0.1:1", "--client-key=k", "demo", "--", "true"],

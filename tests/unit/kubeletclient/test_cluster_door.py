@@ -139,8 +139,8 @@ def test_through_the_apiserver_the_container_is_chosen_here() -> None:
     ("failure", "reason"),
     [
         (refused(errors.DialTimeout), "the node cannot be reached: no"),
-        (refused(errors.Unauthorized, 401), "does not know these credentials"),
-        (refused(errors.Forbidden, 403), "does not let this identity in"),
+        (refused(errors.Unauthorized, 401), "the kubelet refused these credentials (HTTP 401)"),
+        (refused(errors.Forbidden, 403), "the kubelet refused this identity (HTTP 403)"),
         (refused(errors.UpgradeRefused, 405), "does not serve this"),
     ],
 )

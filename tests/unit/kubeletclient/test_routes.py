@@ -56,11 +56,11 @@ def failure(kind: type[errors.ClientError], status: int | None = None, message: 
         (failure(errors.PinnedCertificateChanged), None),
         (failure(errors.NotTLSError), None),
         # not let in
-        (failure(errors.ClientCertificateRejected), "the kubelet does not take this client certificate: why"),
-        (failure(errors.Unauthorized, 401), "the kubelet does not know these credentials (HTTP 401)"),
+        (failure(errors.ClientCertificateRejected), "the kubelet refused this client certificate: why"),
+        (failure(errors.Unauthorized, 401), "the kubelet refused these credentials (HTTP 401)"),
         (
             failure(errors.Forbidden, 403, "Forbidden (user=u)"),
-            "the kubelet does not let this identity in (HTTP 403: Forbidden (user=u))",
+            "the kubelet refused this identity (HTTP 403: Forbidden (user=u))",
         ),
         # not served
         (failure(errors.ProtocolNotSupported, 403), "the kubelet does not serve this: why"),
