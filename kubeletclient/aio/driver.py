@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 from kubeletclient._commands import Address, Command, Connect, Disconnect, Load, Receive, Resolve, StartTLS
 from kubeletclient._policy import Deadline
 from kubeletclient._sockets import tls_pipe, tune
-from kubeletclient.aio.wire import Scratch
+from kubeletclient._wire import Scratch
 from kubeletclient.aio.worker import in_thread
 from kubeletclient.endpoints import is_address
 from spdyproto.tls import TLSPipe

@@ -31,10 +31,10 @@ from typing import Final, TypeVar
 from kubeletclient import errors
 from kubeletclient._flows import Established
 from kubeletclient._policy import BATCH, NEVER, Deadline, FileSink, Sink, Source
+from kubeletclient._wire import Scratch, Wire
 from kubeletclient.aio.background import AsyncSource, Background, PolledSource
 from kubeletclient.aio.driver import Connection
 from kubeletclient.aio.pipes import InputPipe, PipeSink, Signal
-from kubeletclient.aio.wire import Scratch, Wire
 from kubeletclient.results import Context, failure_of
 from spdyproto.channels.events import Exited, Lost, Output, OutputEnded, Ready, SessionEvent, StdinEnded, StreamKind
 from spdyproto.errors import PeerClosed

@@ -370,7 +370,7 @@ async def test_the_deadline_of_a_process(pod: Pod) -> None:
 @on_a_loop
 async def test_many_idle_processes_are_small(server: FakeKubelet) -> None:
     """No buffer belongs to a connection: all of a loop share the same."""
-    from kubeletclient.aio.wire import Scratch
+    from kubeletclient._wire import Scratch
 
     async with node_of(server) as node:
         pod = node.pod("demo")

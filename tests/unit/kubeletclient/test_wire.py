@@ -9,7 +9,7 @@ import struct
 
 import pytest
 
-from kubeletclient.aio.wire import Scratch, Wire
+from kubeletclient._wire import Scratch, Wire
 from spdyproto.tls import TLSPipe
 from support.loops import on_a_loop, until
 from support.tlslink import drain, joined
