@@ -104,7 +104,7 @@ class Listening:
         sessions = list(self._sessions)
         for connection in list(self._connections):
             connection.abort()
-        for _ in range(3):
+        for _ in range(8):
             await asyncio.sleep(0)  # accepted sockets become connections, and transports tell theirs, in the next turns
         if sessions:
             closing = [asyncio.ensure_future(session.close()) for session in sessions]

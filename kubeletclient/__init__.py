@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         ExecPluginError,
         ExecPluginNotFound,
         Forbidden,
+        ForwardFailed,
         HandshakeCutError,
         InvalidAnswer,
         KubeconfigError,
@@ -69,11 +70,13 @@ if TYPE_CHECKING:
         UpgradeRefused,
         UpgradeTimeout,
     )
+    from kubeletclient.forwarding.records import ForwardedConnection, ForwardEvent
     from kubeletclient.known_nodes import KnownNodes
     from kubeletclient.plugins import PluginPolicy
     from kubeletclient.results import Completed
     from kubeletclient.sync.client import Kubelet, connect_exec
     from kubeletclient.sync.cluster import Cluster
+    from kubeletclient.sync.forward import Forward
     from kubeletclient.sync.pods import Pod
     from kubeletclient.sync.process import Process
     from spdyproto.channels.events import StreamSet
@@ -108,6 +111,10 @@ __all__ = [
     "ExecPluginError",
     "ExecPluginNotFound",
     "Forbidden",
+    "Forward",
+    "ForwardEvent",
+    "ForwardFailed",
+    "ForwardedConnection",
     "HandshakeCutError",
     "Impersonation",
     "InvalidAnswer",
@@ -166,6 +173,9 @@ _HOMES = {
     "DEVNULL": "kubeletclient._policy",
     "Deadlines": "spdyproto.limits",
     "Keepalive": "spdyproto.limits",
+    "Forward": "kubeletclient.sync.forward",
+    "ForwardEvent": "kubeletclient.forwarding.records",
+    "ForwardedConnection": "kubeletclient.forwarding.records",
     "Kubelet": "kubeletclient.sync.client",
     "Limits": "spdyproto.limits",
     "PIPE": "kubeletclient._policy",

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from kubeletclient import errors
 from kubeletclient._settings import Settings
-from kubeletclient.endpoints import Endpoint, Target, attach_target, exec_target, pod_target
+from kubeletclient.endpoints import Endpoint, Target, attach_target, exec_target, forward_target, pod_target
 from kubeletclient.routes import Via
 from kubeletclient.selection import Selected, parse_pods
 from spdyproto.channels.events import StreamSet
@@ -76,6 +76,13 @@ class Way:
             options = [("container", container)]
             return pod_target(self.endpoint, pod.namespace, pod.name, "attach", options, streams=streams)
         return attach_target(self.endpoint, pod.namespace, pod.name, container, streams, pod.uid)
+
+    def forward_target(self, pod: PodRef, port: int) -> Target:
+        """The request to forward ports. ``port`` matters to the old WebSocket form only; 0 for none."""
+        if self.route == "apiserver":
+            options = [("ports", str(port))] if port else []
+            return pod_target(self.endpoint, pod.namespace, pod.name, "portforward", options)
+        return forward_target(self.endpoint, pod.namespace, pod.name, pod.uid, port)
 
 
 @dataclass(frozen=True, slots=True)

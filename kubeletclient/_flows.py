@@ -21,7 +21,7 @@ import ssl
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from kubeletclient import _faults, errors
 from kubeletclient._commands import Address, Command, Connect, Disconnect, Load, Receive, Resolve, Send, StartTLS
@@ -58,6 +58,7 @@ __all__ = [
     "Send",
     "StartTLS",
     "exec_flow",
+    "upgrade_flow",
 ]
 
 
@@ -83,6 +84,31 @@ class ExecRequest:
     memory: Memory = field(default_factory=Memory)
     bearer_subprotocol: bool = False
     allow_local: bool = True
+
+
+class Request(Protocol):
+    """What setting up a session of any kind needs to know; fields as of ``ExecRequest``."""
+
+    @property
+    def target(self) -> Target: ...
+    @property
+    def trust(self) -> Trust: ...
+    @property
+    def user_agent(self) -> str: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def steps(self) -> tuple[Step, ...]: ...
+    @property
+    def limits(self) -> Limits: ...
+    @property
+    def deadlines(self) -> Deadlines: ...
+    @property
+    def memory(self) -> Memory: ...
+    @property
+    def bearer_subprotocol(self) -> bool: ...
+    @property
+    def allow_local(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +141,12 @@ def exec_flow(request: ExecRequest) -> Flow:
 
     Raises a ``ClientError`` that names the step that failed; where no transport was taken, that of the first.
     """
+    step, accepted, attempts = yield from upgrade_flow(request)
+    return _established(request, step, accepted, attempts)
+
+
+def upgrade_flow(request: Request) -> Generator[Command, Any, tuple[Step, UpgradeAccepted, tuple[Attempt, ...]]]:
+    """The same, for a session of any kind: the step that was taken, the server's answer, and what was tried."""
     endpoint = str(request.target.endpoint)
     steps, attempts = request.memory.order(endpoint, request.steps, time.monotonic())
     refused: list[tuple[Step, str]] = []
@@ -135,7 +167,7 @@ def exec_flow(request: ExecRequest) -> Flow:
             raise
         attempts.append(Attempt(str(step.wire), offered, accepted.protocol, why=step.why))
         request.memory.learn(endpoint, step, refused, time.monotonic())
-        return _established(request, step, accepted, tuple(attempts))
+        return step, accepted, tuple(attempts)
     assert first is not None, "there is always a step"
     first.attempts = tuple(attempts)
     raise first
@@ -157,7 +189,7 @@ def _established(
     return Established(session, str(step.wire), accepted.protocol, accepted.surplus, attempts)
 
 
-def _authenticated(request: ExecRequest, step: Step) -> Generator[Command, Any, UpgradeAccepted]:
+def _authenticated(request: Request, step: Step) -> Generator[Command, Any, UpgradeAccepted]:
     """One attempt; and one more, on another connection, if the server took our credentials for bad ones and others can
     be had: a token file that was written since, or a credential plugin. A 401 starts nothing, so nothing runs twice.
     """
@@ -188,7 +220,7 @@ def _complain(trust: Trust, error: errors.ClientError) -> Generator[Command, Any
         error.hint = f"{complaint}: get a new one"
 
 
-def _attempt(request: ExecRequest, step: Step) -> Generator[Command, Any, UpgradeAccepted]:
+def _attempt(request: Request, step: Step) -> Generator[Command, Any, UpgradeAccepted]:
     """One connection, and one request over it."""
     target, trust = request.target, request.trust
     trust.check(target.endpoint)
@@ -208,7 +240,7 @@ def _attempt(request: ExecRequest, step: Step) -> Generator[Command, Any, Upgrad
     return (yield from _upgrade(request, _exchange(request, step, identity), step.wire, server_name))
 
 
-def _exchange(request: ExecRequest, step: Step, identity: Headers) -> ClientExchange:
+def _exchange(request: Request, step: Step, identity: Headers) -> ClientExchange:
     """The request of this step, with the credentials where the caller wants them."""
     endpoint, path, limits = request.target.endpoint, request.target.path, request.limits
     headers = [("User-Agent", request.user_agent)]
@@ -230,7 +262,7 @@ def _exchange(request: ExecRequest, step: Step, identity: Headers) -> ClientExch
 
 
 def _upgrade(
-    request: ExecRequest, upgrade: ClientExchange, wire: Wire, server_name: str
+    request: Request, upgrade: ClientExchange, wire: Wire, server_name: str
 ) -> Generator[Command, Any, UpgradeAccepted]:
     """Send the request, read the answer: the whole head of a 101, or the whole (bounded) body of a refusal."""
     target, timeout = request.target, request.deadlines.upgrade

@@ -55,6 +55,13 @@ CAPTURE_LIMIT: Final = 64 * MIB
 """Default cap of captured output, for both outputs together: beyond it a file or a callback is the better place."""
 
 
+FORWARD_BUFFER: Final = 16 * MIB
+"""Bytes that may wait for the clients of one port-forward session that do not read."""
+
+FORWARD_STALL: Final = 10.0
+"""Seconds for which one of them may take nothing at all while others are held up because of it."""
+
+
 @dataclass(slots=True)
 class Deadline:
     """The caller's ``timeout``: an absolute time of the monotonic clock, or never."""

@@ -21,6 +21,7 @@ __all__ = [
     "Target",
     "attach_target",
     "exec_target",
+    "forward_target",
     "local_address",
     "object_path",
     "parse_endpoint",
@@ -154,6 +155,17 @@ def object_path(resource: str, namespace: str | None, name: str | None = None, g
 def segment(name: str) -> str:
     """``name`` as one segment of a path, percent-encoded. Raises ValueError for what would be none, or another."""
     return quote(_segment(name), safe="")
+
+
+def forward_target(endpoint: Endpoint, namespace: str, pod: str, uid: str | None, port: int) -> Target:
+    """A kubelet's port-forward request. ``port`` matters to the old WebSocket form only; SPDY names it in each stream.
+
+    Source: ``kubernetes: pkg/kubelet/server/server.go`` (``/portForward/{podNamespace}/{podID}/{uid}``).
+    """
+    names = [namespace, pod] if uid is None else [namespace, pod, uid]
+    path = f"{endpoint.prefix}/portForward/" + "/".join(quote(_segment(name), safe="") for name in names)
+    shown = f"{endpoint.scheme}://{endpoint.authority}{path}"
+    return Target(endpoint, f"{path}?port={port}" if port else path, shown, "kubelet")
 
 
 def _streaming_target(

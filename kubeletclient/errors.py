@@ -41,6 +41,7 @@
         ConnectionLost(ConnectionError)            the session ended without the proof that the command completed
           PeerNotResponding(TimeoutError)          because the peer owed something for too long
           OutcomeUnknown                           because the protocol cannot tell success from loss
+        ForwardFailed(ConnectionResetError)        a forwarded connection failed, or could not be opened
         RemoteError                                the server reports a failure that is not an exit code
         DeadlineExceeded(TimeoutError)             the caller's ``timeout`` passed
         OutputLimitExceeded                        captured output crossed its cap
@@ -83,6 +84,7 @@ __all__ = [
     "ExecPluginError",
     "ExecPluginNotFound",
     "Forbidden",
+    "ForwardFailed",
     "HandshakeCutError",
     "InvalidAnswer",
     "KubeconfigError",
@@ -347,6 +349,15 @@ class OutcomeUnknown(ConnectionLost):
 
     The command succeeded, or its failure was lost. All output that came was handed on.
     """
+
+
+class ForwardFailed(ClientError, ConnectionResetError):
+    """A forwarded connection failed on the pod's side, or was cut; or a session for it could not be had.
+
+    What was received before may be part of more. ``message`` is the server's own text, escaped, if it gave one.
+    """
+
+    message: str = ""
 
 
 class RemoteError(ClientError):

@@ -32,6 +32,7 @@ AWAITED = {
     "Cluster.close",
     "Cluster.pods",
     "Kubelet.close",
+    "Pod.connect",
     "Pod.run",
     "Process.wait",
     "Process.communicate",
@@ -62,7 +63,7 @@ def test_all_is_sorted_and_there(package: Any) -> None:
 
 def test_both_flavours_have_the_same_names() -> None:
     assert kubeletclient.aio.__all__ == kubeletclient.__all__
-    own = {"Cluster", "Kubelet", "Pod", "Process", "connect_exec"}
+    own = {"Cluster", "Forward", "Kubelet", "Pod", "Process", "connect_exec"}
     for name in kubeletclient.__all__:
         same = getattr(kubeletclient, name) is getattr(kubeletclient.aio, name)
         assert same == (name not in own), name

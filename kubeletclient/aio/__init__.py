@@ -19,6 +19,7 @@ from kubeletclient._ladder import Attempt
 from kubeletclient._policy import CAPTURE, DEVNULL, PIPE
 from kubeletclient.aio.client import Kubelet, connect_exec
 from kubeletclient.aio.cluster import Cluster
+from kubeletclient.aio.forward import Forward
 from kubeletclient.aio.pods import Pod
 from kubeletclient.aio.process import Process
 from kubeletclient.credentials import BasicAuth, BearerToken, ClientCertificate, CombinedCredentials, Impersonation
@@ -39,6 +40,7 @@ from kubeletclient.errors import (
     ExecPluginError,
     ExecPluginNotFound,
     Forbidden,
+    ForwardFailed,
     HandshakeCutError,
     InvalidAnswer,
     KubeconfigError,
@@ -70,6 +72,7 @@ from kubeletclient.errors import (
     UpgradeRefused,
     UpgradeTimeout,
 )
+from kubeletclient.forwarding.records import ForwardedConnection, ForwardEvent
 from kubeletclient.known_nodes import KnownNodes
 from kubeletclient.plugins import PluginPolicy
 from kubeletclient.results import Completed
@@ -105,6 +108,10 @@ __all__ = [
     "ExecPluginError",
     "ExecPluginNotFound",
     "Forbidden",
+    "Forward",
+    "ForwardEvent",
+    "ForwardFailed",
+    "ForwardedConnection",
     "HandshakeCutError",
     "Impersonation",
     "InvalidAnswer",

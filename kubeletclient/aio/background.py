@@ -26,8 +26,8 @@ from kubeletclient._policy import (
     Source,
     first_batch,
 )
+from kubeletclient._worker import Worker
 from kubeletclient.aio.pipes import Port
-from kubeletclient.aio.worker import Worker
 from spdyproto.types import Buffer
 
 __all__ = ["AsyncInput", "AsyncOutput", "AsyncSource", "Background", "PolledSource"]

@@ -13,7 +13,7 @@ from kubeletclient import errors
 from kubeletclient._door import Ask, Command, Door, Fetch, Load, Open, PodRef, Way
 from kubeletclient._fetch import REFUSAL_LIMIT, Body, complain, fetch_error, request_of, route_of
 from kubeletclient._policy import Deadline
-from kubeletclient.aio.worker import in_thread
+from kubeletclient._worker import in_thread
 from kubeletclient.endpoints import Endpoint, Target
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from kubeletclient._commands import Address, Command, Connect, Disconnect, Load,
 from kubeletclient._policy import Deadline
 from kubeletclient._sockets import tls_pipe, tune
 from kubeletclient._wire import Scratch
-from kubeletclient.aio.worker import in_thread
+from kubeletclient._worker import in_thread
 from kubeletclient.endpoints import is_address
 from spdyproto.tls import TLSPipe
 

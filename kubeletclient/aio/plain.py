@@ -14,8 +14,8 @@ import httpx
 from kubeletclient._commands import Receive, Send, StartTLS
 from kubeletclient._plainhttp import Route, core_request, transport_faults
 from kubeletclient._policy import NEVER, Deadline
+from kubeletclient._worker import in_thread
 from kubeletclient.aio.driver import Connection, establish
-from kubeletclient.aio.worker import in_thread
 
 __all__ = ["plain_client"]
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal, TypedDict, Unpack, overload
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 from kubeletclient._door import PodRef
 from kubeletclient._plan import command_words, plan_process, plan_run
-from kubeletclient._policy import CAPTURE, CAPTURE_LIMIT, PIPE, Deadline
+from kubeletclient._policy import CAPTURE, CAPTURE_LIMIT, FORWARD_BUFFER, FORWARD_STALL, PIPE, Deadline
 from kubeletclient.aio import commands
 from kubeletclient.aio.background import AsyncInput, AsyncOutput
 from kubeletclient.aio.commands import Call
 from kubeletclient.aio.door import Client
 from kubeletclient.aio.process import Opening, Targets
 from kubeletclient.results import Completed
+
+if TYPE_CHECKING:
+    from kubeletclient.aio.forward import Connector, ForwardOpening
+    from kubeletclient.forwarding.records import OnEvent
 
 __all__ = ["Pod"]
 
@@ -37,6 +42,7 @@ class Pod:
     def __init__(self, client: Client, ref: PodRef) -> None:
         self._client = client
         self._ref = ref
+        self._connector: Connector | None = None
 
     def __repr__(self) -> str:
         return f"<Pod {self.namespace}/{self.name} of {self._client!r}>"
@@ -184,3 +190,73 @@ class Pod:
         targets = Targets(stdin, stdout, stderr)
         call = Call(self._client, self._ref, container, plan, targets, Deadline.after(timeout), capture_limit)
         return Opening(commands.attach(call))
+
+    def forward(
+        self,
+        ports: int | str | Mapping[int, int | str] | Mapping[str, int | str] | Iterable[int | str],
+        *,
+        address: str | Sequence[str] = "localhost",
+        on_event: OnEvent | None = None,
+        buffer_limit: int = FORWARD_BUFFER,
+        stall: float = FORWARD_STALL,
+        isolate: bool = False,
+        hold_half_close: bool = False,
+        supervised: bool = True,
+        wait: float = 30.0,
+        timeout: float | None = None,
+    ) -> ForwardOpening:
+        """Forward ports of this pod to local addresses, until the answer is closed.
+
+        - ``ports``: ``{8080: 80, 0: "http", "/tmp/.s.PGSQL.5432": 5432}``: local port (0: a free one) or the path of a
+          Unix socket, to the pod's port or its name; or as kubectl has them, ``"8080:80"``, ``":80"``, ``80``, or a
+          list of these;
+        - ``address``: where to listen: ``"localhost"`` (IPv4 and IPv6), an IP address, or a list;
+        - ``on_event``: called with every change (see ``ForwardEvent``), in the thread that forwards: it
+          must not block;
+        - ``buffer_limit``: bytes that may wait for clients which do not read, for each session; ``stall``: seconds that
+          a client may take nothing at all while others wait because of it, before it is reset;
+        - ``isolate``: a session of its own for each connection: exact back-pressure, at the price of a handshake;
+        - ``hold_half_close``: do not tell the pod that a client has half-closed before the pod has ended, too.
+          containerd closes both directions one second after either has ended, which cuts slow answers;
+        - ``supervised``: dial again when the session is lost; ``wait``: seconds for which a connection waits for that;
+        - ``timeout``: seconds for the first session.
+
+        Many connections share one session, and each fails alone. A connection that fails on the pod's side, or whose
+        session is lost, is reset: an end of file is always the pod's own.
+
+        Raises OSError where it cannot listen, ValueError for ports or addresses that are none, and as ``run`` where no
+        session can be had; nothing is left open then.
+
+        Await the answer for the Forward, or enter it with ``async with``, which closes it at the end.
+        """
+        # Most programs never forward, and it brings modules of its own.
+        from kubeletclient.aio.forward import ForwardOpening, forward
+        from kubeletclient.forwarding.forwarder import ForwardOptions
+        from kubeletclient.forwarding.plan import parse_ports
+
+        options = ForwardOptions(
+            buffer_limit=buffer_limit, stall=stall, wait=wait, isolate=isolate, hold=hold_half_close,
+            supervised=supervised,
+        )  # fmt: skip
+        deadline = Deadline.after(timeout)
+        return ForwardOpening(
+            forward(self._client, self._ref, parse_ports(ports), address, options, on_event, deadline)
+        )
+
+    async def connect(
+        self, port: int | str, *, timeout: float | None = None
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to a port of this pod (or to a named one), as asyncio's pair of streams; nothing listens here.
+
+        It is there once the server has accepted its streams; whether anything listens at the port shows with the first
+        read: a refusal, and any other failure of the pod's side, is a ConnectionResetError. ``writer.write_eof()``
+        half-closes. The connections of one Pod object share a session.
+
+        Raises as ``run`` where no session can be had, ForwardFailed where the server does not accept the connection;
+        nothing is left open then, nor when it is cancelled.
+        """
+        if self._connector is None:
+            from kubeletclient.aio.forward import Connector
+
+            self._connector = Connector(self._client, self._ref)
+        return await self._connector.connect(port, Deadline.after(timeout))

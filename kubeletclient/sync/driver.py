@@ -293,6 +293,13 @@ class Transport:
                 self.tls.close_notify()
             self.flush()
 
+    def detach(self) -> tuple[socket.socket, TLSPipe | None, bool | None]:
+        """Hand the connection over to somebody else: socket, TLS, and whether it has ended in good order behind what
+        was received, None if it goes on."""
+        assert self._sock is not None
+        sock, self._sock = self._sock, None
+        return sock, self.tls, True if self.closed_by_peer else None
+
     def close(self) -> None:
         """Close the socket at once; safe to call again."""
         if self._sock is not None:

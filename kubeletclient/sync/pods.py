@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, TypedDict, Unpack, overload
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
 
 from kubeletclient._door import PodRef
 from kubeletclient._plan import command_words, plan_process, plan_run
-from kubeletclient._policy import CAPTURE, CAPTURE_LIMIT, PIPE, Deadline, InputTarget, OutputTarget
+from kubeletclient._policy import (
+    CAPTURE,
+    CAPTURE_LIMIT,
+    FORWARD_BUFFER,
+    FORWARD_STALL,
+    PIPE,
+    Deadline,
+    InputTarget,
+    OutputTarget,
+)
 from kubeletclient.results import Completed
 from kubeletclient.sync import commands
 from kubeletclient.sync.commands import Call
 from kubeletclient.sync.door import Client
 from kubeletclient.sync.process import Process
+
+if TYPE_CHECKING:
+    from kubeletclient.forwarding.records import OnEvent
+    from kubeletclient.sync.forward import Connector, Forward, ForwardedSocket
 
 __all__ = ["Pod"]
 
@@ -36,6 +49,7 @@ class Pod:
     def __init__(self, client: Client, ref: PodRef) -> None:
         self._client = client
         self._ref = ref
+        self._connector: Connector | None = None
 
     def __repr__(self) -> str:
         return f"<Pod {self.namespace}/{self.name} of {self._client!r}>"
@@ -192,3 +206,70 @@ class Pod:
         plan = plan_process(stdin=stdin, stdout=stdout, stderr=stderr, tty=tty, capture_limit=capture_limit)
         call = Call(self._client, self._ref, container, plan, Deadline.after(timeout), capture_limit)
         return commands.attach(call)
+
+    def forward(
+        self,
+        ports: int | str | Mapping[int, int | str] | Mapping[str, int | str] | Iterable[int | str],
+        *,
+        address: str | Sequence[str] = "localhost",
+        on_event: OnEvent | None = None,
+        buffer_limit: int = FORWARD_BUFFER,
+        stall: float = FORWARD_STALL,
+        isolate: bool = False,
+        hold_half_close: bool = False,
+        supervised: bool = True,
+        wait: float = 30.0,
+        timeout: float | None = None,
+    ) -> Forward:
+        """Forward ports of this pod to local addresses, until the answer is closed.
+
+        - ``ports``: ``{8080: 80, 0: "http", "/tmp/.s.PGSQL.5432": 5432}``: local port (0: a free one) or the path of a
+          Unix socket, to the pod's port or its name; or as kubectl has them, ``"8080:80"``, ``":80"``, ``80``, or a
+          list of these;
+        - ``address``: where to listen: ``"localhost"`` (IPv4 and IPv6), an IP address, or a list;
+        - ``on_event``: called with every change (see ``ForwardEvent``), in the thread that forwards: it
+          must not block;
+        - ``buffer_limit``: bytes that may wait for clients which do not read, for each session; ``stall``: seconds that
+          a client may take nothing at all while others wait because of it, before it is reset;
+        - ``isolate``: a session of its own for each connection: exact back-pressure, at the price of a handshake;
+        - ``hold_half_close``: do not tell the pod that a client has half-closed before the pod has ended, too.
+          containerd closes both directions one second after either has ended, which cuts slow answers;
+        - ``supervised``: dial again when the session is lost; ``wait``: seconds for which a connection waits for that;
+        - ``timeout``: seconds for the first session.
+
+        Many connections share one session, and each fails alone. A connection that fails on the pod's side, or whose
+        session is lost, is reset: an end of file is always the pod's own.
+
+        Raises OSError where it cannot listen, ValueError for ports or addresses that are none, and as ``run`` where no
+        session can be had; nothing is left open then.
+
+        A thread does the work: one for all forwarding of the process, while there is any.
+        """
+        # Most programs never forward, and it brings modules of its own.
+        from kubeletclient.forwarding.forwarder import ForwardOptions
+        from kubeletclient.forwarding.plan import parse_ports
+        from kubeletclient.sync.forward import forward
+
+        options = ForwardOptions(
+            buffer_limit=buffer_limit, stall=stall, wait=wait, isolate=isolate, hold=hold_half_close,
+            supervised=supervised,
+        )  # fmt: skip
+        deadline = Deadline.after(timeout)
+        return forward(self._client, self._ref, parse_ports(ports), address, options, on_event, deadline)
+
+    def connect(self, port: int | str, *, timeout: float | None = None) -> ForwardedSocket:
+        """A connection to a port of this pod (or to a named one), as a socket; nothing listens here.
+
+        It is a real socket, to be given to whatever takes one. It is there once the server has accepted its streams;
+        whether anything listens at the port shows with the first read: a refusal, and any other failure of the pod's
+        side, is ForwardFailed, a ConnectionResetError with the server's words. ``shutdown(SHUT_WR)`` half-closes. The
+        connections of one Pod object share a session.
+
+        Raises as ``run`` where no session can be had, ForwardFailed where the server does not accept the connection;
+        nothing is left open then.
+        """
+        if self._connector is None:
+            from kubeletclient.sync.forward import Connector
+
+            self._connector = Connector(self._client, self._ref)
+        return self._connector.connect(port, Deadline.after(timeout))

@@ -132,17 +132,26 @@ def answer_at_end(connection: socket.socket) -> None:
 
 
 def exchange(port: int, data: bytes, *, host: str = "127.0.0.1") -> bytes:
-    """Sends `data`, half-closes, and reads to the end."""
+    """Sends `data`, half-closes, and reads to the end. A reset is raised, whichever of the two is told of it: the
+    kernel tells once."""
+    faults: list[OSError] = []
+
+    def send() -> None:
+        try:
+            sock.sendall(data)
+            sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            faults.append(error)
+
     with socket.create_connection((host, port), timeout=_SECONDS) as sock:
-        sender = threading.Thread(target=_send, args=(sock, data))
+        sender = threading.Thread(target=send)
         sender.start()
         pieces = []
-        while piece := sock.recv(1 << 18):
-            pieces.append(piece)
-        sender.join(_SECONDS)
+        try:
+            while piece := sock.recv(1 << 18):
+                pieces.append(piece)
+        finally:
+            sender.join(_SECONDS)
+    if faults:
+        raise ConnectionResetError(str(faults[0]))
     return b"".join(pieces)
-
-
-def _send(sock: socket.socket, data: bytes) -> None:
-    sock.sendall(data)
-    sock.shutdown(socket.SHUT_WR)
