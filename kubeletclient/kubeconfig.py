@@ -259,6 +259,8 @@ class _Builder:
                 parts.append(BearerToken(token or None, file=token_file or None))
             except CredentialsError as error:
                 self._problem(self.user, f"has an unusable token: {error.cause}", "correct it")
+        if user.get("password") and not user.get("username"):
+            self._problem(self.user, "has a password and no username", "add `username` to it")
         if basic:
             parts.append(BasicAuth(user.get("username") or "", user.get("password") or ""))
         plugin = self._plugin(ca, server, proxy)
