@@ -42,7 +42,8 @@ SPDY, V4, V5 = "spdy", "ws:v4.channel.k8s.io", "ws:v5.channel.k8s.io"
 WEBSOCKET = (V4, V5)
 EVERY = (SPDY, V4, V5)
 CAN_END_STDIN = (SPDY, V5)
-SHORT = Deadlines(dial=9, tls=9, upgrade=0.4, stream_reply=0.4, status=0.4, drain=0.4)
+SHORT = Deadlines(dial=9, tls=9, upgrade=9, stream_reply=0.4, status=0.4, drain=0.4)
+HASTY = Deadlines(dial=9, tls=9, upgrade=0.4, stream_reply=9, status=9, drain=9)
 LIVELY = Keepalive(period=0.1, deadline=0.5)
 BIG = random_bytes(300_000, "presets")
 
@@ -94,7 +95,7 @@ CASES = [
     upload(presets.CutInput(150_000, "rst"), ConnectionLost),
     waiting(presets.Silence(), PeerNotResponding),
     waiting(presets.Silence(50), PeerNotResponding),
-    waiting(presets.IdleCut(1.0), ConnectionLost, "sleep", "20", keepalive=None),
+    waiting(presets.IdleCut(1.0), ConnectionLost, "sleep", "20", keepalive=None, deadlines=PATIENT),
     Case(
         presets.IdleCut(2.0), None, EVERY, ("sleep", "3"), None, b"", b"", {"keepalive": LIVELY, "deadlines": PATIENT}
     ),
@@ -138,7 +139,7 @@ CASES = [
     case(presets.Refuse(429), TooManyRequests),
     *(case(presets.Refuse(code), ServerError) for code in (500, 502, 503, 504)),
     case(presets.Refuse(503, status=True), ServerError),
-    waiting(presets.NoAnswer(), UpgradeTimeout),
+    waiting(presets.NoAnswer(), UpgradeTimeout, deadlines=HASTY),
     case(presets.NoAnswer(0.2)),
     case(presets.CutAnswer(), ConnectionLost),
     case(presets.CutAnswer(0), ConnectionLost),
