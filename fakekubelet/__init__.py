@@ -19,6 +19,7 @@ from fakekubelet.pods import Container, Pod, PodTable
 from fakekubelet.ports import Loopback, Port
 from fakekubelet.runtimes import Command, ExecRequest, Execution
 from fakekubelet.server import FakeKubelet
+from fakekubelet.transcript import Exchange, Transcript
 from fakekubelet.websockets import ALL_WEBSOCKET, CRI_WEBSOCKET
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "CertificateAuthority",
     "Command",
     "Container",
+    "Exchange",
     "ExecRequest",
     "Execution",
     "FakeApiserver",
@@ -44,5 +46,6 @@ __all__ = [
     "Port",
     "Rule",
     "Timeouts",
+    "Transcript",
     "User",
 ]

@@ -30,9 +30,11 @@ from fakekubelet.ports import Port, discard, echo, http
 from fakekubelet.processes import ProcessHost
 from fakekubelet.profiles import DEFAULT, Profile
 from fakekubelet.profiles import profile as find_profile
+from fakekubelet.recording import recorded
 from fakekubelet.routes import Node, Router
 from fakekubelet.runtimes import Execution
 from fakekubelet.servertls import ServerTLS
+from fakekubelet.transcript import Transcript
 from fakekubelet.websockets import checked_names
 from spdyproto.channels.subprotocols import Subprotocol
 from spdyproto.limits import Deadlines, Limits
@@ -57,7 +59,8 @@ class FakeKubelet(BackgroundServer):
     ``websocket_protocols``, the same over WebSocket ("" stands for a client that asks for none), replace what the
     profile has: name fewer to force an old one, or none to refuse the transport.
 
-    ``faults`` is what goes wrong with every session (``fakekubelet.faults``).
+    ``transcript`` keeps what clients sent and got, as much of it as it was made for; ``Transcript(exchanges=0)`` keeps
+    nothing. ``faults`` is what goes wrong with every session (``fakekubelet.faults``).
 
     ``tokens`` maps bearer tokens to users; ``anonymous`` admits requests without any credential; ``authorize`` judges
     all others.
@@ -88,6 +91,7 @@ class FakeKubelet(BackgroundServer):
         deadlines: Deadlines | None = None,
         timeouts: Timeouts | None = None,
         max_connections: int = MAX_CONNECTIONS,
+        transcript: Transcript | None = None,
         faults: Iterable[Fault] = (),
     ) -> None:
         super().__init__("the fake kubelet", "fakekubelet")
@@ -97,6 +101,8 @@ class FakeKubelet(BackgroundServer):
         self.faults: Sequence[Fault] = tuple(faults)
         """What goes wrong with the sessions that begin from now on (``fakekubelet.faults``); assign others at any
         time."""
+        self.transcript = Transcript() if transcript is None else transcript
+        """What clients sent and got."""
         self._processes = ProcessHost() if allow_processes else None
         self.pods = PodTable(
             _DEFAULT_PODS if pods is None else pods, self._processes, allow_loopback_ports=allow_loopback_ports
@@ -170,7 +176,7 @@ class FakeKubelet(BackgroundServer):
         names = dict.fromkeys(("localhost", "127.0.0.1", "::1", self._node.name, self._node.host_ip))
         leaf = self.authority.issue_server(names, common_name=f"system:node:{self._node.name}")
         tls = ServerTLS(leaf, client_ca=self.authority.cert_pem)
-        application = FaultyApplication(Router(self._node), lambda: self.faults)
+        application = recorded(FaultyApplication(Router(self._node), lambda: self.faults), self.transcript)
         listening = Listening(loop, application, tls.pipe, self._settings, self.session_log)
         server = await loop.create_server(listening.connection, self._host, self._port, backlog=BACKLOG)
         try:

@@ -15,6 +15,7 @@ import click
 from fakekubelet import ALL_WEBSOCKET, Container, FakeCluster, FakeKubelet, Pod
 from fakekubelet.faults import PRESETS, parse_fault, usage
 from fakekubelet.profiles import PROFILES
+from fakekubelet.transcript import Transcript
 from spdyproto.channels.subprotocols import CRI_SPDY, Subprotocol
 
 _ATTACHABLE = (
@@ -76,6 +77,11 @@ _ATTACHABLE = (
     help="What goes wrong with every session; repeatable, and several work together. --list-faults shows them.",
 )
 @click.option(
+    "--transcript",
+    is_flag=True,
+    help="When it ends, show on stderr what clients sent and got, decoded; without credentials, stdin and output.",
+)
+@click.option(
     "--list-faults",
     is_flag=True,
     is_eager=True,
@@ -95,6 +101,7 @@ def fake(
     protocols: tuple[str, ...],
     profile: str | None,
     faults: tuple[str, ...],
+    transcript: bool,
 ) -> None:
     """Serve a fake kubelet on this machine, or a cluster of them, for tests and trials.
 
@@ -124,6 +131,7 @@ def fake(
     }
     server: FakeKubelet | FakeCluster
     try:
+        options["transcript"] = record = Transcript(exchanges=1000 if transcript else 0)
         options["faults"] = list(faults) if apiserver else [parse_fault(text) for text in faults]
         if apiserver:
             server = FakeCluster(nodes or 1, pods, **options)
@@ -143,6 +151,8 @@ def fake(
         raise click.ClickException(f"cannot serve on {listen}: {error.strerror or error}") from error
     finally:
         server.close()
+        if transcript:
+            click.echo(str(record), err=True)
 
 
 def _facts(server: FakeKubelet | FakeCluster) -> dict[str, Any]:

@@ -21,8 +21,10 @@ from fakekubelet.faults import Fault, parse_fault
 from fakekubelet.injection import FaultyApplication
 from fakekubelet.listening import BACKLOG, MAX_CONNECTIONS, Listening, Settings
 from fakekubelet.pki import CertificateAuthority, IssuedCertificate
+from fakekubelet.recording import recorded
 from fakekubelet.server import checked_host
 from fakekubelet.servertls import ServerTLS
+from fakekubelet.transcript import Transcript
 from spdyproto.limits import Deadlines, Limits
 from spdyproto.tls import client_context
 
@@ -73,10 +75,13 @@ class FakeApiserver(BackgroundServer):
         deadlines: Deadlines | None = None,
         timeouts: Timeouts | None = None,
         max_connections: int = MAX_CONNECTIONS,
+        transcript: Transcript | None = None,
     ) -> None:
         super().__init__("the fake apiserver", "fakeapiserver")
         self._host, self._port = checked_host(host, allow_remote), port
         own, self.faults = _apart(faults)
+        self.transcript = Transcript() if transcript is None else transcript
+        """What clients sent and got."""
         self.gates = gates_of(profile)
         """What the version of Kubernetes does."""
         self.authority = ca or CertificateAuthority.create()
@@ -145,7 +150,7 @@ class FakeApiserver(BackgroundServer):
         leaf = self.authority.issue_server(dict.fromkeys(names), common_name="kube-apiserver")
         tls = ServerTLS(leaf, client_ca=self.authority.cert_pem)
         services = self._services
-        application = FaultyApplication(ApiserverApplication(services), lambda: self.faults)
+        application = recorded(FaultyApplication(ApiserverApplication(services), lambda: self.faults), self.transcript)
         listening = Listening(loop, application, tls.pipe, self._settings, self.session_log)
         services.streams.host = listening
         server = await loop.create_server(listening.connection, self._host, self._port, backlog=BACKLOG)
