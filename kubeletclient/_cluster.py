@@ -9,7 +9,7 @@ not read nodes is served through the apiserver, which needs no more than the rig
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -67,6 +67,17 @@ class NodePolicy:
     proxy: ProxyChoice = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Goal:
+    """A node, what is wanted of it, and in which namespace to look for who signed its certificate."""
+
+    node: str
+    host_ip: str
+    namespace: str
+    verb: str
+    target: Callable[[Way], Target]
+
+
 class _PassBy(Exception):
     """The straight way is closed. ``error`` is for those who want no other."""
 
@@ -121,12 +132,30 @@ class ClusterDoor:
                 name = facts.choose(container, "apiserver")
         if facts is not None and via != "apiserver":
             try:
-                return (yield from self._straight(pod, facts, name, ask, via))
+                where, wanted = pod, name
+                goal = _Goal(
+                    facts.node, facts.host_ip, pod.namespace, ask.verb, lambda way: ask.target(way, where, wanted)
+                )
+                return (yield from self._straight(goal, via))
             except _PassBy as closed:
                 if via == "kubelet":
                     raise closed.error from closed.error.__cause__
                 reason = closed.reason
-        return (yield from self._through_apiserver(pod, facts, name, ask, reason))
+        target = ask.target(self.way, pod, name)
+        return (yield from self._through_apiserver(target, facts.node if facts is not None else None, reason))
+
+    def reach_node(self, node: str, via: Via | None, verb: str, target: Callable[[Way], Target]) -> Reach:
+        """A plain request to a node's kubelet: straight, or by the apiserver's proxy, which is no way for upgrades."""
+        via = via or self.via
+        reason = ""
+        if via != "apiserver":
+            try:
+                return (yield from self._straight(_Goal(node, "", "default", verb, target), via))
+            except _PassBy as closed:
+                if via == "kubelet":
+                    raise closed.error from closed.error.__cause__
+                reason = closed.reason
+        return (yield from self._through_apiserver(target(self.way), node, reason))
 
     def find(self, pod: PodRef) -> Generator[Command, Any, PodFacts]:
         """The pod that is meant. Raises NotFound."""
@@ -183,26 +212,25 @@ class ClusterDoor:
 
     # -- through the apiserver ---------------------------------------------------------------------------------------
 
-    def _through_apiserver(self, pod: PodRef, facts: PodFacts | None, name: str, ask: Ask, reason: str) -> Reach:
-        target = replace(ask.target(self.way, pod, name), reason=reason)
+    def _through_apiserver(self, target: Target, node: str | None, reason: str) -> Reach:
         try:
-            return (yield Open(self.way, target))
+            return (yield Open(self.way, replace(target, reason=reason)))
         except errors.ClientError as error:
             error.route_reason = reason
-            if facts is not None:
-                self._known.memory.forget(facts.node)
+            if node is not None:
+                self._known.memory.forget(node)
             raise
 
     # -- straight to the kubelet -------------------------------------------------------------------------------------
 
-    def _straight(self, pod: PodRef, facts: PodFacts, name: str, ask: Ask, via: Via) -> Reach:
+    def _straight(self, goal: _Goal, via: Via) -> Reach:
         self._check_identity(via)
         memory = self._known.memory
-        remembered = memory.recall(facts.node, ask.verb, time.monotonic()) if via == "auto" else None
+        remembered = memory.recall(goal.node, goal.verb, time.monotonic()) if via == "auto" else None
         if remembered is not None and remembered.endpoint is None:
             error = errors.ConnectError(remembered.reason, route="kubelet")
             raise _PassBy(f"{remembered.reason} (decided before)", error)
-        node = yield from self._node(facts)
+        node = yield from self._node(goal)
         endpoints, left = node_endpoints(node, prefer=self.policy.address_types, allow_local=self.policy.allow_local)
         if remembered is not None and remembered.endpoint in endpoints:
             endpoints.remove(remembered.endpoint)
@@ -210,28 +238,25 @@ class ClusterDoor:
         if not endpoints:
             raise self._no_address(node, left)
         try:
-            return (yield from self._try(pod, node, endpoints, left, name, ask, via))
+            return (yield from self._try(goal, node, endpoints, left, via))
         except _PassBy as closed:
             self._known.nodes.pop(node.name, None)
-            memory.learn(node.name, ask.verb, Remembered(None, closed.reason), time.monotonic())
+            memory.learn(node.name, goal.verb, Remembered(None, closed.reason), time.monotonic())
             raise
         except errors.ClientError:
             self._known.nodes.pop(node.name, None)
             memory.forget(node.name)
             raise
 
-    def _try(
-        self, pod: PodRef, node: Node, endpoints: list[Endpoint], left: Sequence[str], name: str, ask: Ask, via: Via
-    ) -> Reach:
+    def _try(self, goal: _Goal, node: Node, endpoints: list[Endpoint], left: Sequence[str], via: Via) -> Reach:
         """One address after the other, as long as nothing answers."""
         reasons: list[str] = []
         first: errors.ClientError | None = None
         for endpoint in endpoints:
-            way = yield from self._way(endpoint, pod.namespace, via)
+            way = yield from self._way(endpoint, goal.namespace, via)
             reason = f"node {node.name} answers at {endpoint.authority}"
-            target: Target = replace(ask.target(way, pod, name), reason=reason)
             try:
-                session = yield Open(way, target)
+                session = yield Open(way, replace(goal.target(way), reason=reason))
             except errors.ClientError as error:
                 error.route_reason = reason
                 why = reason_to_pass_by(error)
@@ -242,7 +267,7 @@ class ClusterDoor:
                 if not isinstance(error, errors.ConnectError):
                     break
             else:
-                self._known.memory.learn(node.name, ask.verb, Remembered(endpoint), time.monotonic())
+                self._known.memory.learn(node.name, goal.verb, Remembered(endpoint), time.monotonic())
                 return session
         assert first is not None, "there is always an address"
         if node.ready is False:
@@ -287,18 +312,19 @@ class ClusterDoor:
 
     # -- the node ----------------------------------------------------------------------------------------------------
 
-    def _node(self, facts: PodFacts) -> Generator[Command, Any, Node]:
+    def _node(self, goal: _Goal) -> Generator[Command, Any, Node]:
         """The node, as it was seen lately. Where it cannot be read, the pod's own ``hostIP`` is an address of it."""
-        known = self._known.nodes.get(facts.node)
+        known = self._known.nodes.get(goal.node)
         now = time.monotonic()
         if known is not None and now < known[1]:
             return known[0]
         try:
-            node = parse_node((yield self._get(object_path("nodes", None, facts.node), f"node {facts.node}")))
+            node = parse_node((yield self._get(object_path("nodes", None, goal.node), f"node {goal.node}")))
         except (errors.Forbidden, errors.NotFound):
-            addresses = (NodeAddress("InternalIP", facts.host_ip),) if facts.host_ip else ()
-            node = Node(facts.node, addresses)
-        self._known.nodes[facts.node] = (node, now + FORGET_AFTER)
+            if not goal.host_ip:
+                raise
+            node = Node(goal.node, (NodeAddress("InternalIP", goal.host_ip),))
+        self._known.nodes[goal.node] = (node, now + FORGET_AFTER)
         return node
 
     def _way(self, endpoint: Endpoint, namespace: str, via: Via) -> Generator[Command, Any, Way]:

@@ -9,12 +9,22 @@ does no I/O, and can be tested as a table.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeAlias
 
 from kubeletclient import errors
 from kubeletclient._settings import Settings
-from kubeletclient.endpoints import Endpoint, Target, attach_target, exec_target, forward_target, pod_target
+from kubeletclient.endpoints import (
+    Endpoint,
+    Target,
+    attach_target,
+    exec_target,
+    forward_target,
+    kubelet_target,
+    object_path,
+    pod_target,
+    segment,
+)
 from kubeletclient.routes import Via
 from kubeletclient.selection import Selected, parse_pods
 from spdyproto.channels.events import StreamSet
@@ -83,6 +93,20 @@ class Way:
             options = [("ports", str(port))] if port else []
             return pod_target(self.endpoint, pod.namespace, pod.name, "portforward", options)
         return forward_target(self.endpoint, pod.namespace, pod.name, pod.uid, port)
+
+    def logs_target(self, pod: PodRef, container: str, options: Sequence[tuple[str, str]]) -> Target:
+        """The request for a container's log."""
+        if self.route == "apiserver":
+            return pod_target(self.endpoint, pod.namespace, pod.name, "log", [("container", container), *options])
+        return kubelet_target(
+            self.endpoint, "/containerLogs/" + "/".join(map(segment, (pod.namespace, pod.name, container))), options
+        )
+
+    def node_target(self, node: str, path: str, options: Sequence[tuple[str, str]] = ()) -> Target:
+        """A request for ``path`` of a node's kubelet, straight or by the apiserver's proxy."""
+        if self.route == "apiserver":
+            path = f"{object_path('nodes', None, node)}/proxy{path}"
+        return replace(kubelet_target(self.endpoint, path, options), route=self.route)
 
 
 @dataclass(frozen=True, slots=True)

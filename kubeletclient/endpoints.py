@@ -22,6 +22,7 @@ __all__ = [
     "attach_target",
     "exec_target",
     "forward_target",
+    "kubelet_target",
     "local_address",
     "object_path",
     "parse_endpoint",
@@ -138,6 +139,13 @@ def pod_target(
         query += [(name, "true") for name, wanted in flags if wanted]
     shown = f"{endpoint.scheme}://{endpoint.authority}{path}"
     return Target(endpoint, f"{path}?{urlencode(query)}" if query else path, shown, "apiserver")
+
+
+def kubelet_target(endpoint: Endpoint, path: str, options: Sequence[tuple[str, str]] = ()) -> Target:
+    """A plain request to a kubelet; ``path`` is encoded already."""
+    path = endpoint.prefix + path
+    shown = f"{endpoint.scheme}://{endpoint.authority}{path}"
+    return Target(endpoint, f"{path}?{urlencode(options)}" if options else path, shown, "kubelet")
 
 
 def object_path(resource: str, namespace: str | None, name: str | None = None, group: str = "") -> str:

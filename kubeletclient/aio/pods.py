@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 from kubeletclient._door import PodRef
+from kubeletclient._logs import LogOptions
 from kubeletclient._plan import command_words, plan_process, plan_run
 from kubeletclient._policy import CAPTURE, CAPTURE_LIMIT, FORWARD_BUFFER, FORWARD_STALL, PIPE, Deadline
 from kubeletclient.aio import commands
 from kubeletclient.aio.background import AsyncInput, AsyncOutput
 from kubeletclient.aio.commands import Call
 from kubeletclient.aio.door import Client
+from kubeletclient.aio.logs import LogStream
 from kubeletclient.aio.process import Opening, Targets
 from kubeletclient.results import Completed
 
@@ -260,3 +263,20 @@ class Pod:
 
             self._connector = Connector(self._client, self._ref)
         return await self._connector.connect(port, Deadline.after(timeout))
+
+    def logs(
+        self,
+        *,
+        container: str | None = None,
+        follow: bool = False,
+        previous: bool = False,
+        since: float | datetime | None = None,
+        tail: int | None = None,
+        timestamps: bool = False,
+        limit_bytes: int | None = None,
+        reconnect: float = 60.0,
+        timeout: float | None = None,
+    ) -> LogStream:
+        """The log of a container, as lines, for ``async for``; otherwise as ``kubeletclient.Pod.logs``."""
+        options = LogOptions(follow, previous, since, tail, timestamps, limit_bytes)
+        return LogStream(self._client, self._ref, container, options, reconnect, Deadline.after(timeout))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
 
 from kubeletclient._door import PodRef
+from kubeletclient._logs import LogOptions
 from kubeletclient._plan import command_words, plan_process, plan_run
 from kubeletclient._policy import (
     CAPTURE,
@@ -21,6 +23,7 @@ from kubeletclient.results import Completed
 from kubeletclient.sync import commands
 from kubeletclient.sync.commands import Call
 from kubeletclient.sync.door import Client
+from kubeletclient.sync.logs import LogStream
 from kubeletclient.sync.process import Process
 
 if TYPE_CHECKING:
@@ -273,3 +276,33 @@ class Pod:
 
             self._connector = Connector(self._client, self._ref)
         return self._connector.connect(port, Deadline.after(timeout))
+
+    def logs(
+        self,
+        *,
+        container: str | None = None,
+        follow: bool = False,
+        previous: bool = False,
+        since: float | datetime | None = None,
+        tail: int | None = None,
+        timestamps: bool = False,
+        limit_bytes: int | None = None,
+        reconnect: float = 60.0,
+        timeout: float | None = None,
+    ) -> LogStream:
+        """The log of a container, as lines; nothing is asked before the first is taken, or the answer is entered.
+
+        - ``follow``: go on with what is written from now on, until the container ends. When the connection breaks, it
+          is made again for up to ``reconnect`` seconds, and no line comes twice or is left out: where that cannot be
+          kept, because the log is another one by then, ConnectionLost is raised.
+        - ``previous``: of the container's instance before this one.
+        - ``since``: seconds before now, or a ``datetime`` with a time zone; ``tail``: so many lines from the end;
+          ``limit_bytes``: so many bytes at most, which may end within a line, and such a log is not gone on with.
+        - ``timestamps``: begin each line with the time at which it was written.
+        - ``timeout``: seconds for all of it.
+
+        A log that is not followed and does not end as it should raises ConnectionLost as well. Raises the errors of
+        ``run`` when it cannot be had: BadRequest for a container that has not started, NotFound for no such pod.
+        """
+        options = LogOptions(follow, previous, since, tail, timestamps, limit_bytes)
+        return LogStream(self._client, self._ref, container, options, reconnect, Deadline.after(timeout))

@@ -1,0 +1,121 @@
+"""Plain requests whose answer is a stream of bytes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import httpx
+
+from kubeletclient import errors
+from kubeletclient._answers import Call, cut, headers_of, refused
+from kubeletclient._fetch import REFUSAL_LIMIT, complain, fetch_error, route_of
+from kubeletclient._policy import Deadline
+from kubeletclient.sync.plain import plain_client
+
+__all__ = ["Answer", "open_answer"]
+
+
+class Answer:
+    """An answer that has begun. Iterate over it for its bytes, and close it."""
+
+    def __init__(self, call: Call, client: httpx.Client, response: httpx.Response, deadline: Deadline) -> None:
+        self.call = call
+        self.received = 0
+        self.content_type = response.headers.get("Content-Type", "")
+        self._client = client
+        self._response = response
+        self._deadline = deadline
+
+    def pieces(self) -> Iterator[bytes]:
+        """The bytes as they come. Raises ConnectionLost when they end too early, DeadlineExceeded."""
+        try:
+            for piece in self._response.iter_raw():
+                self.received += len(piece)
+                yield piece
+                if self._deadline.passed():
+                    raise self._deadline.error(f"the end of {self.call.what}")
+        except (httpx.HTTPError, httpx.StreamError) as error:
+            if self._deadline.passed():
+                raise self._deadline.error(f"the end of {self.call.what}") from None
+            raise cut(self.call, self.received, error) from error
+
+    def read(self, limit: int) -> bytes:
+        """All of it, of at most ``limit`` bytes. Raises InvalidAnswer for more."""
+        body = bytearray()
+        try:
+            for piece in self.pieces():
+                body += piece
+                if len(body) > limit:
+                    raise errors.InvalidAnswer(
+                        f"{self.call.what} is larger than {limit} bytes",
+                        hint="ask for less",
+                        route=self.call.target.route,
+                        url=self.call.target.shown,
+                    )
+        finally:
+            self.close()
+        return bytes(body)
+
+    def close(self) -> None:
+        """Leave; what did not come is not waited for."""
+        self._response.close()
+        self._client.close()
+
+
+def open_answer(call: Call, deadline: Deadline) -> Answer:
+    """Send the request, and return when its answer begins; once more if other credentials can be had than those that
+    were refused. Raises the errors of ``_fetch``.
+    """
+    taken = time.monotonic()
+    trust = call.way.settings.trust
+    try:
+        return _open(call, deadline)
+    except errors.Unauthorized as error:
+        if not trust.rejected(taken):
+            complain(call.fetch, error)
+            raise
+    return _open(call, deadline)
+
+
+def _open(call: Call, deadline: Deadline) -> Answer:
+    settings = call.way.settings
+    left = deadline.left
+    headers = headers_of(call, left())
+    client = plain_client(route_of(call.fetch), deadline)
+    trust = settings.trust
+    try:
+        request = client.build_request(
+            call.method,
+            call.url,
+            headers=headers,
+            timeout=left(settings.deadlines.upgrade),
+            extensions={"sni_hostname": trust.server_name} if trust.server_name else {},
+        )
+        try:
+            response = client.send(request, stream=True)
+        except httpx.HTTPError as error:
+            if deadline.passed():
+                raise deadline.error(call.what) from None
+            raise fetch_error(call.fetch, None, error) from error
+        answer = Answer(call, client, response, deadline)
+        request.extensions["timeout"]["read"] = left(call.quiet)  # looked at for each read
+        if not response.is_success:
+            raise refused(call, response.status_code, _beginning(answer))
+        return answer
+    except BaseException:
+        client.close()
+        raise
+
+
+def _beginning(answer: Answer) -> bytes:
+    """What a refusal says, as far as it comes."""
+    body = bytearray()
+    try:
+        for piece in answer.pieces():
+            body += piece
+            if len(body) >= REFUSAL_LIMIT:
+                break
+    except errors.ConnectionLost:
+        pass
+    return bytes(body)
