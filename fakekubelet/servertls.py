@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import io
 import ssl
+from collections import deque
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Any, Final, Literal, NoReturn
@@ -31,6 +32,9 @@ __all__ = ["ServerTLS"]
 _TLS12_CIPHERS: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 _TLS13_CIPHERS: Final = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 """Go's order on machines with AES instructions, so that a transfer costs what it costs against a kubelet."""
+
+_HEADER: Final = 5
+"""Bytes in front of a TLS record."""
 
 _TAKE: Final = 32 * 1024
 """Ciphertext taken out of OpenSSL at once: at least one whole record."""
@@ -144,7 +148,9 @@ class _Connection:
 
     def read(self, len: int, buffer: memoryview, /) -> int:
         try:
-            return self._connection.recv_into(buffer, len)
+            count: int = self._connection.recv_into(buffer, len)
+            self.incoming.record_read()
+            return count
         except self._zero_return:
             return 0
         except self._error as error:
@@ -165,7 +171,7 @@ class _Connection:
     def _translate(self, error: Exception) -> NoReturn:
         """Raise the error of ``ssl`` that says the same."""
         if isinstance(error, self._want_read):
-            self.incoming.pending = 0  # OpenSSL took all of it before it asked for more
+            self.incoming.exhausted()
             raise ssl.SSLWantReadError(ssl.SSLErrorNumber.SSL_ERROR_WANT_READ, "more ciphertext is needed") from None
         if isinstance(error, self._zero_return):
             raise ssl.SSLZeroReturnError(
@@ -203,11 +209,20 @@ class _Connection:
 
 
 class _Incoming:
-    """Ciphertext from the client. ``pending`` is what was written since OpenSSL last took all."""
+    """Ciphertext from the client.
+
+    pyOpenSSL does not tell how much of it is left, and to be asked for a record that is not there costs it as much time
+    as decrypting one. So the records are counted: their lengths stand in front of them (RFC 8446, 5.1). A record
+    that is read without an answer, as a KeyUpdate is, leaves ``pending`` too high until OpenSSL asks for more.
+    """
 
     def __init__(self, connection: Any) -> None:  # noqa: ANN401 - see above
         self.pending = 0
         self._connection = connection
+        self._whole: deque[int] = deque()  # sizes of the records that have come whole
+        self._size = 0  # of the one that has not
+        self._missing = 0  # of its bytes
+        self._head = b""  # or of a header that has not come whole, what there is
 
     def read(self, size: int = -1, /) -> bytes:
         raise io.UnsupportedOperation("OpenSSL alone reads from this end")
@@ -217,7 +232,44 @@ class _Incoming:
             return 0
         written: int = self._connection.bio_write(b)  # a memory BIO takes all
         self.pending += written
+        view, position = memoryview(b), 0
+        if self._head:
+            position = _HEADER - len(self._head)
+            head = self._head + view[:position]
+            if len(head) < _HEADER:
+                self._head = head
+                return written
+            self._missing = int.from_bytes(head[3:], "big")
+            self._size = _HEADER + self._missing
+        if self._size:
+            position += self._missing
+        self._count(view, position)
         return written
+
+    def _count(self, view: memoryview, position: int) -> None:
+        """Find the records in ``view``; the one under way ends at ``position``."""
+        size, record = len(view), self._size
+        self._head = b""
+        while position <= size:
+            if record:
+                self._whole.append(record)
+            if size - position < _HEADER:
+                self._head = bytes(view[position:])
+                self._size = self._missing = 0
+                return
+            record = _HEADER + (view[position + 3] << 8 | view[position + 4])
+            position += record
+        self._size, self._missing = record, position - size
+
+    def record_read(self) -> None:
+        """OpenSSL has taken a record, or more than one."""
+        if self._whole:
+            self.pending -= self._whole.popleft()
+
+    def exhausted(self) -> None:
+        """OpenSSL has taken every whole record."""
+        self.pending -= sum(self._whole)
+        self._whole.clear()
 
     def write_eof(self) -> None:
         self._connection.bio_shutdown()
