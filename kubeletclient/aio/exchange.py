@@ -46,6 +46,10 @@ Result = TypeVar("Result")
 _ROUNDS: Final = 4
 """Batches of stdin that one callback may send: a peer as fast as we are would otherwise keep the loop for itself."""
 
+_BURST: Final = 50e-6
+"""Seconds. Writes closer together than this are gathered. A callback of the loop for each write, to see whether others
+follow, would cost a round trip of small pieces a tenth more."""
+
 _BUSY: Final = 0.05
 """Seconds. A timer this late tells that the loop was busy elsewhere, and that we have not listened: the peer gets as
 much time again before it is judged, once.
@@ -84,6 +88,7 @@ class Exchange:
         self._leftover = source if isinstance(source, AsyncSource) else None
         self._waits_for = "the command to end"
         self._flushing_soon = False
+        self._written_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._excused = False
         self._pipes = [sink for sink in self.sinks.values() if isinstance(sink, PipeSink)]
@@ -198,12 +203,17 @@ class Exchange:
             self._loop.call_soon(self._flush_now)
 
     def flush_written(self) -> None:
-        """``flush`` at once for the first piece that a caller writes, so that an answer is not waited for longer than
-        need be; what is written until the loop comes round goes together.
+        """``flush`` at once for a piece that a caller writes alone, so that an answer is not waited for longer than
+        need be; pieces that follow closely upon another go together when the loop comes round.
         """
-        if not self._flushing_soon:
+        if self._flushing_soon:
+            return
+        now = self._loop.time()
+        if now - self._written_at < _BURST:
             self.flush_soon()
+        else:
             self.flush()
+        self._written_at = now
 
     def _flush_now(self) -> None:
         self._flushing_soon = False
