@@ -1,16 +1,18 @@
-"""A peer that is not the brake: it writes ready-made SPDY frames as fast as TLS allows, and reads without looking.
+"""A peer that is not the brake: it writes ready-made frames as fast as TLS allows, and reads without looking.
 
 ``python -m benchmarks.peers.wire CERTIFICATE KEY`` listens on a free port of 127.0.0.1 and prints one JSON line with
 its ``url``. The line ``cpu`` on stdin is answered by one JSON line with its processor seconds; it ends with its stdin.
 
 Theory of operation. One thread serves every connection from one selector: threads would fight for the interpreter. HTTP
-and SPDY's opening go through the real server engine (``ServerSession``), so that any client can run through it. Then a
+and the opening of a session, over SPDY or WebSocket, go through the real server engine (``ServerSession``), so that any
+client can run through it. Then a
 download leaves the engine: the frames of one batch are made once, cut once into the records of a ``Pattern``, and then
 encrypted again and again; one ``send`` carries a whole batch, or, with the flush ``record``, one record, as Go does.
 Its TLS pump is its own and not ``spdyproto.tls``: a peer that shares the code under test would get faster with it.
 
 Commands: ``dump PATTERN BYTES batch|record [wait]`` (exactly BYTES of stdout, with ``wait`` from the first byte of
-stdin on), ``sink`` (counts stdin, prints the count),
+stdin on), ``sink`` (counts stdin, prints the count), ``take BYTES`` (over WebSocket, where stdin has no end: prints the
+count when so many bytes have come; their mask stays on),
 ``echo`` (stdin to stdout), ``burst N`` (N bytes of stdout for each ``?`` that comes alone; ends with stdin).
 """
 
@@ -31,12 +33,13 @@ from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from benchmarks.peers.patterns import PATTERNS, Pattern, cut_into_records
-from spdyproto.channels.events import Lost, Ready, Stdin, StdinEnded, StreamKind, StreamSet
+from spdyproto.channels.events import Lost, Ready, Stdin, StdinEnded, StreamKind, StreamSet, Transport
 from spdyproto.channels.session import ServerSession
 from spdyproto.channels.status import ExitStatus
 from spdyproto.channels.subprotocols import Subprotocol
 from spdyproto.channels.upgrade import upgrade_response
 from spdyproto.limits import MIB, Deadlines, Limits
+from spdyproto.websocket.handshake import negotiate_websocket, wants_websocket
 
 _READ: Final = memoryview(bytearray(MIB))
 _PLAIN: Final = memoryview(bytearray(MIB))
@@ -77,6 +80,7 @@ class Connection:
         self._unsent: memoryview = memoryview(b"")
         self._source: Iterator[list[memoryview]] | None = None
         self._count = 0
+        self._skimmer: Skimmer | None = None
         self._over = False
 
     # -- from the client ---------------------------------------------------------------------------------------------
@@ -128,6 +132,11 @@ class Connection:
             data = memoryview(rest)
         session = self._session
         assert session is not None
+        if self._skimmer is not None:
+            if self._skimmer.feed(data) and not self._over:
+                session.write(StreamKind.STDOUT, b"%d\n" % self._skimmer.count)
+                self._finish(session)
+            return
         for event in session.receive_data(data, time.monotonic()):
             if isinstance(event, Stdin):
                 self._stdin(session, event.data)
@@ -149,9 +158,17 @@ class Connection:
         limits = Limits(queued_bytes=64 * MIB)
         if self._argv[0] == "dump":
             limits = Limits(queued_bytes=64 * MIB, data_frame_out=PATTERNS[self._argv[1]].payload)
-        self._session = ServerSession(version, streams, limits=limits, deadlines=Deadlines())
-        self._session.start(time.monotonic())
-        self._encrypt([upgrade_response(version)])
+        headers = [(name, value.strip()) for name, _, value in (line.partition(b":") for line in head.splitlines()[1:])]
+        websocket = wants_websocket(headers)
+        transport = Transport.WEBSOCKET if websocket else Transport.SPDY
+        self._session = ServerSession(version, streams, transport=transport, limits=limits, deadlines=Deadlines())
+        opening = self._session.start(time.monotonic())
+        self._encrypt([negotiate_websocket(headers, [version]).to_bytes() if websocket else upgrade_response(version)])
+        if self._argv[0] == "take":
+            self._skimmer = Skimmer(int(self._argv[1]))
+        if any(isinstance(event, Ready) for event in opening):
+            self._start(self._session)
+            self._encrypt(self._session.data_to_send())
 
     # -- the commands ------------------------------------------------------------------------------------------------
 
@@ -250,6 +267,41 @@ class Connection:
         self._flush()
         self.sock.shutdown(socket.SHUT_WR)
 
+
+class Skimmer:
+    """Counts the payload of a client's WebSocket messages by their headers alone."""
+
+    def __init__(self, wanted: int) -> None:
+        self.count = 0
+        self._wanted = wanted
+        self._head = b""
+        self._left = 0
+
+    def feed(self, data: memoryview) -> bool:
+        """True when all has come."""
+        position = 0
+        while position < len(data):
+            if self._left:
+                step = min(self._left, len(data) - position)
+                self._left -= step
+                position += step
+                continue
+            head = self._head + bytes(data[position : position + 14 - len(self._head)])
+            size = _HEADER_SIZES.get(head[1] & 0x7F, 6) if len(head) > 1 else 14
+            if len(head) < size:
+                self._head = head
+                break
+            position += size - len(self._head)
+            self._head = b""
+            length = int.from_bytes(head[2 : size - 4], "big") if size > 6 else head[1] & 0x7F
+            self._left = length
+            if head[0] & 0x0F < 8 and length:
+                self.count += length - 1  # the first byte names the channel
+        return self.count >= self._wanted and not self._left
+
+
+_HEADER_SIZES: Final = {126: 8, 127: 14}
+"""By the length's first form; others have 6 bytes, the key of the mask included."""
 
 _FLAGS: Final = {"stdin": "input", "stdout": "output", "stderr": "error", "tty": "tty"}
 

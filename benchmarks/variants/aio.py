@@ -12,24 +12,26 @@ from benchmarks.variants.meter import UNIT, Consumer, Meter, command
 from kubeletclient import PIPE, ClientCertificate
 from kubeletclient.aio import Kubelet, Process
 from kubeletclient.aio.pods import Pod
+from spdyproto.websocket.masking import use_masker
 
 Target = dict[str, str]
 _ZEROS = memoryview(bytes(1 << 20))
 
 
-def client(target: Target) -> Kubelet:
+def client(target: Target, transport: str = "auto") -> Kubelet:
     """As in the blocking flavour."""
-    return Kubelet(target["url"], ca=target["ca"], credentials=ClientCertificate(target["cert"], target["key"]))
+    credentials = ClientCertificate(target["cert"], target["key"])
+    return Kubelet(target["url"], ca=target["ca"], credentials=credentials, transport=transport)
 
 
 def download(
     target: Target, argv: list[str], size: int, how: str, warm: int = 0, pause: float = 0.0,
-    digest: str | None = None, connections: int = 1,
+    digest: str | None = None, connections: int = 1, transport: str = "auto",
 ) -> dict[str, Any]:  # fmt: skip
     """As in the blocking flavour. Several connections are opened before the clock starts, then read by a task each."""
 
     async def run() -> dict[str, Any]:
-        async with client(target) as node:
+        async with client(target, transport) as node:
             pod = node.pod("demo")
             if warm:
                 await _download(pod, command(argv, warm), how, Consumer(), 0.0)
@@ -95,16 +97,21 @@ async def _read(process: Process, how: str, consumer: Consumer, pause: float) ->
         raise ValueError(f"the command ended with {code}")
 
 
-def upload(target: Target, argv: list[str], size: int, how: str, warm: int = 0) -> dict[str, Any]:
+def upload(
+    target: Target, argv: list[str], size: int, how: str, warm: int = 0, transport: str = "auto",
+    masker: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """As in the blocking flavour."""
+    if masker is not None:
+        use_masker(masker)
 
     async def run() -> dict[str, Any]:
-        async with client(target) as node:
+        async with client(target, transport) as node:
             pod = node.pod("demo")
             if warm:
-                await _upload(pod, argv, warm, how)
+                await _upload(pod, command(argv, warm), warm, how)
             with Meter() as meter:
-                answer = await _upload(pod, argv, size, how)
+                answer = await _upload(pod, command(argv, size), size, how)
             check_upload(answer, size)
             return meter.answer(size)
 
@@ -124,7 +131,8 @@ async def _upload(pod: Pod, argv: list[str], size: int, how: str) -> bytes:
             count = min(left, len(_ZEROS))
             await process.stdin.write(_ZEROS[:count])
             left -= count
-        await process.stdin.close()
+        if process.transport == "spdy":
+            await process.stdin.close()
         answer = await process.stdout.read()
         if code := await process.wait():
             raise ValueError(f"the command ended with {code}")

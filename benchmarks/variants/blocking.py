@@ -11,21 +11,24 @@ from benchmarks.variants.limits import echo_answer
 from benchmarks.variants.meter import UNIT, Consumer, Meter, command
 from kubeletclient import PIPE, ClientCertificate, Kubelet
 from kubeletclient.sync.pods import Pod
+from spdyproto.websocket.masking import use_masker
 
 Target = dict[str, str]
 _ZEROS = memoryview(bytes(1 << 20))
 
 
-def client(target: Target) -> Kubelet:
+def client(target: Target, transport: str = "auto") -> Kubelet:
     """The client that every variant uses: a verified server, a client certificate."""
-    return Kubelet(target["url"], ca=target["ca"], credentials=ClientCertificate(target["cert"], target["key"]))
+    credentials = ClientCertificate(target["cert"], target["key"])
+    return Kubelet(target["url"], ca=target["ca"], credentials=credentials, transport=transport)
 
 
 def download(
-    target: Target, argv: list[str], size: int, how: str, warm: int = 0, pause: float = 0.0, digest: str | None = None
-) -> dict[str, Any]:
+    target: Target, argv: list[str], size: int, how: str, warm: int = 0, pause: float = 0.0,
+    digest: str | None = None, transport: str = "auto",
+) -> dict[str, Any]:  # fmt: skip
     """stdout, taken ``how``: ``callback`` (a function gets views), ``readinto`` (256 KiB), ``read`` (to bytes)."""
-    with client(target) as node:
+    with client(target, transport) as node:
         pod = node.pod("demo")
         if warm:
             _download(pod, command(argv, warm), how, Consumer()).check(warm, None)
@@ -55,14 +58,20 @@ def _download(pod: Pod, argv: list[str], how: str, consumer: Consumer) -> Consum
     return consumer
 
 
-def upload(target: Target, argv: list[str], size: int, how: str, warm: int = 0) -> dict[str, Any]:
-    """stdin, given ``how``: ``write`` (1 MiB each), ``iterable`` (of 256 KiB)."""
-    with client(target) as node:
+def upload(
+    target: Target, argv: list[str], size: int, how: str, warm: int = 0, transport: str = "auto",
+    masker: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """stdin, given ``how``: ``write`` (1 MiB each), ``iterable`` (of 256 KiB). Over WebSocket it is left open, as v4
+    has no end of it, and ``masker`` names the strategy of the mask."""
+    if masker is not None:
+        use_masker(masker)
+    with client(target, transport) as node:
         pod = node.pod("demo")
         if warm:
-            _upload(pod, argv, warm, how)
+            _upload(pod, command(argv, warm), warm, how)
         with Meter() as meter:
-            answer = _upload(pod, argv, size, how)
+            answer = _upload(pod, command(argv, size), size, how)
         check_upload(answer, size)
         return meter.answer(size)
 
@@ -80,7 +89,8 @@ def _upload(pod: Pod, argv: list[str], size: int, how: str) -> bytes:
             count = min(left, len(_ZEROS))
             write(_ZEROS[:count])
             left -= count
-        process.stdin.close()
+        if process.transport == "spdy":
+            process.stdin.close()
         answer = process.stdout.read()
         _exited(process.wait())
     return answer

@@ -7,6 +7,7 @@ looked at any more: a download is ``recv_into`` until the end, an upload is ``se
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import socket
 import ssl
@@ -16,7 +17,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from benchmarks.variants.meter import UNIT, Consumer, Meter, command
-from spdyproto.channels.events import Exited, Lost, Output, StreamKind, StreamSet
+from spdyproto.channels.events import Exited, Lost, Output, StreamKind, StreamSet, Transport
 from spdyproto.channels.session import ClientSession
 from spdyproto.channels.subprotocols import Subprotocol
 from spdyproto.spdy.constants import FLAG_FIN
@@ -24,6 +25,7 @@ from spdyproto.spdy.constants import FLAG_FIN
 Target = dict[str, str]
 _READ = 64 * 1024
 _FRAME = 65528
+_MESSAGE = 65527
 
 
 def context_for(target: Target) -> ssl.SSLContext:
@@ -34,15 +36,18 @@ def context_for(target: Target) -> ssl.SSLContext:
     return context
 
 
-def _request(target: Target, argv: list[str], *, stdin: bool) -> bytes:
+def _request(target: Target, argv: list[str], *, stdin: bool, websocket: bool = False) -> bytes:
     query = urlencode([*(("command", word) for word in argv), ("output", "1"), *([("input", "1")] if stdin else [])])
     lines = [
-        f"POST /exec/default/demo/main?{query} HTTP/1.1",
+        f"{'GET' if websocket else 'POST'} /exec/default/demo/main?{query} HTTP/1.1",
         f"Host: {urlsplit(target['url']).netloc}",
         "Connection: Upgrade",
-        "Upgrade: SPDY/3.1",
-        f"X-Stream-Protocol-Version: {Subprotocol.V4}",
     ]
+    if websocket:
+        lines += ["Upgrade: websocket", "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Protocol: {Subprotocol.V4}"]
+        lines += [f"Sec-WebSocket-Key: {base64.b64encode(bytes(16)).decode()}"]
+    else:
+        lines += ["Upgrade: SPDY/3.1", f"X-Stream-Protocol-Version: {Subprotocol.V4}"]
     return "\r\n".join([*lines, "", ""]).encode()
 
 
@@ -51,22 +56,33 @@ def _streams(*, stdin: bool) -> StreamSet:
 
 
 class RawSession:
-    """An opened exec whose SPDY frames are the caller's to read and write."""
+    """An opened exec whose frames, of SPDY or WebSocket, are the caller's to read and write."""
 
-    def __init__(self, target: Target, context: ssl.SSLContext, argv: list[str], *, stdin: bool = False) -> None:
+    def __init__(
+        self,
+        target: Target,
+        context: ssl.SSLContext,
+        argv: list[str],
+        *,
+        stdin: bool = False,
+        websocket: bool = False,
+    ) -> None:
         where = urlsplit(target["url"])
         plain = socket.create_connection((where.hostname or "", where.port or 443))
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock = context.wrap_socket(plain, server_hostname=where.hostname)
-        self.sock.sendall(_request(target, argv, stdin=stdin))
+        self.sock.sendall(_request(target, argv, stdin=stdin, websocket=websocket))
         head = b""
         while b"\r\n\r\n" not in head:
             head += self._more()
-        self.session = ClientSession(Subprotocol.V4, _streams(stdin=stdin))
+        transport = Transport.WEBSOCKET if websocket else Transport.SPDY
+        self.session = ClientSession(Subprotocol.V4, _streams(stdin=stdin), transport=transport)
         self.session.start(time.monotonic())
         self.sock.sendall(b"".join(self.session.data_to_send()))
         data = head.partition(b"\r\n\r\n")[2]
         self.surplus = len(data)
+        if self.session.ready:
+            self.session.receive_data(data, time.monotonic())
         while not self.session.ready:
             self.session.receive_data(data, time.monotonic())
             data = b"" if self.session.ready else self._more()
@@ -100,7 +116,7 @@ class RawSession:
 
 def download(
     target: Target, argv: list[str], size: int, warm: int = 0, pause: float = 0.0, connections: int = 1,
-    dial: str = "first",
+    dial: str = "first", websocket: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """``recv_into(64 KiB)`` until the connection ends.
 
@@ -109,7 +125,7 @@ def download(
     """
     context = context_for(target)
     if warm:
-        _read_to_end(RawSession(target, context, command(argv, warm)), warm, 0.0)
+        _read_to_end(RawSession(target, context, command(argv, warm), websocket=websocket), warm, 0.0)
     share = size // connections
     words = command(argv, share)
     before = connections if connections > 1 and dial == "first" else 0
@@ -118,7 +134,7 @@ def download(
         for session in ready:
             session.sock.sendall(struct.pack(">II", session.stdin_id(), 1) + b"!")
         for number in range(connections):
-            session = ready[number] if ready else RawSession(target, context, words)
+            session = ready[number] if ready else RawSession(target, context, words, websocket=websocket)
             _read_to_end(session, share, pause)
     return meter.answer(share * connections)
 
@@ -138,25 +154,39 @@ def _read_to_end(raw: RawSession, size: int, pause: float) -> None:
         raise ValueError(f"{total} raw bytes came, less than the {size} bytes of payload")
 
 
-def upload(target: Target, argv: list[str], size: int, warm: int = 0) -> dict[str, Any]:
-    """``sendall(256 KiB)`` of ready-made frames, each of which fills its TLS records exactly."""
+def upload(target: Target, argv: list[str], size: int, warm: int = 0, websocket: bool = False) -> dict[str, Any]:
+    """``sendall(256 KiB)`` of ready-made frames, each of which fills its TLS records exactly.
+
+    Over WebSocket the command is told how much comes, as ``{size}``: stdin has no end there.
+    """
     context = context_for(target)
+    frames = UNIT // 65536
+    batch_payload = frames * (_MESSAGE if websocket else _FRAME)
+
+    def send(wanted: int) -> int:
+        rounds = -(-wanted // batch_payload)
+        words = command(argv, rounds * batch_payload)
+        raw = RawSession(target, context, words, stdin=True, websocket=websocket)
+        if websocket:
+            head = struct.pack(">BBHI", 0x82, 0x80 | 126, _MESSAGE + 1, 0x5A17C3E9)
+            return _send(raw, (head + bytes(_MESSAGE + 1)) * frames, rounds, batch_payload, b"")
+        stream = raw.stdin_id()
+        batch = (struct.pack(">II", stream, _FRAME) + bytes(_FRAME)) * frames
+        return _send(raw, batch, rounds, batch_payload, struct.pack(">II", stream, FLAG_FIN << 24))
+
     if warm:
-        _send(RawSession(target, context, argv, stdin=True), warm)
+        send(warm)
     with Meter() as meter:
-        sent = _send(RawSession(target, context, argv, stdin=True), size)
+        sent = send(size)
     return meter.answer(sent)
 
 
-def _send(raw: RawSession, size: int) -> int:
-    stream = raw.stdin_id()
-    batch = (struct.pack(">II", stream, _FRAME) + bytes(_FRAME)) * (UNIT // (_FRAME + 8))
-    payload = _FRAME * (UNIT // (_FRAME + 8))
-    rounds = -(-size // payload)
+def _send(raw: RawSession, batch: bytes, rounds: int, payload: int, end: bytes) -> int:
     send = raw.sock.sendall
     for _ in range(rounds):
         send(batch)
-    send(struct.pack(">II", stream, FLAG_FIN << 24))
+    if end:
+        send(end)
     counted = int(raw.finish())
     if counted != rounds * payload:
         raise ValueError(f"the peer counted {counted} bytes of {rounds * payload}")

@@ -29,6 +29,7 @@ func init() {
 		"random":       randomSource,
 		"sink":         sink,
 		"discard":      discard,
+		"take":         take,
 		"sleep":        sleep,
 		"true":         succeed,
 		"false":        exitWithOne,
@@ -86,6 +87,19 @@ func sink(_ context.Context, s *Streams, _ []string) error {
 func discard(_ context.Context, s *Streams, _ []string) error {
 	// Not io.Discard: its ReadFrom would read 8 KiB at a time.
 	n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, s.In, make([]byte, copyUnit))
+	if err == nil {
+		_, err = fmt.Fprintf(s.Out, "%d\n", n)
+	}
+	return err
+}
+
+// take reads as many bytes as it was told, and ends: over a WebSocket before v5 stdin itself has no end.
+func take(_ context.Context, s *Streams, args []string) error {
+	wanted, err := count(args, 1)
+	if err != nil {
+		return err
+	}
+	n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, io.LimitReader(s.In, wanted), make([]byte, copyUnit))
 	if err == nil {
 		_, err = fmt.Fprintf(s.Out, "%d\n", n)
 	}
