@@ -1,0 +1,1 @@
+"""Copies files into and out of containers: verified, resumable, never half done."""
