@@ -117,6 +117,16 @@ class Root:
         status = self.lstat(parts)
         return status is not None and stat.S_ISDIR(status.st_mode)
 
+    def link(self, target: Parts, parts: Parts) -> None:
+        """Give the file ``target`` a further name. Raises OSError."""
+        source = os.dup(self.directory(target[:-1]))
+        try:
+            os.link(
+                target[-1], parts[-1], src_dir_fd=source, dst_dir_fd=self.directory(parts[:-1]), follow_symlinks=False
+            )
+        finally:
+            os.close(source)
+
     def remove(self, parts: Parts) -> None:
         """Remove an entry, a directory with all below it. Missing ones are fine."""
         status = self.lstat(parts)

@@ -130,7 +130,7 @@ class Extractor:
                 os.ftruncate(fd, entry.size)
             if self._sum is not None and self._end < entry.size:
                 add_zeros(self._sum, entry.size - self._end)
-            self._set_metadata(fd, entry)
+            self.set_metadata(fd, entry)
         except OSError as error:
             raise local_failure(error, entry.name) from error
         finally:
@@ -144,7 +144,7 @@ class Extractor:
         for parts in sorted(self._directories, key=len, reverse=True):
             entry = self._directories[parts]
             try:
-                self._set_metadata(self._root.directory(parts), entry)
+                self.set_metadata(self._root.directory(parts), entry)
             except OSError as error:
                 raise local_failure(error, entry.name) from error
 
@@ -210,21 +210,13 @@ class Extractor:
                 raise UnsafeEntry(
                     f"the container sent {entry.name!r} as a hard link to {entry.target!r}, which it did not send"
                 )
-        source = os.dup(self._root.directory(target[:-1]))
+        self._root.directory(parts[:-1], create=True)
         try:
-            directory = self._root.directory(parts[:-1], create=True)
-            try:
-                self._link(target[-1], source, parts[-1], directory)
-            except FileExistsError:
-                self._replace(parts, entry)
-                self._link(target[-1], source, parts[-1], self._root.directory(parts[:-1]))
-        finally:
-            os.close(source)
+            self._root.link(target, parts)
+        except FileExistsError:
+            self._replace(parts, entry)
+            self._root.link(target, parts)
         self.links[parts] = entry
-
-    @staticmethod
-    def _link(target: bytes, source: int, name: bytes, directory: int) -> None:
-        os.link(target, name, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
 
     def _write_apart(self, fd: int, offset: int, view: memoryview) -> None:
         """Write what is not zero, block by block of the file."""
@@ -245,7 +237,8 @@ class Extractor:
             at += step
         os.lseek(fd, self._written, os.SEEK_SET)
 
-    def _set_metadata(self, fd: int, entry: Entry) -> None:
+    def set_metadata(self, fd: int, entry: Entry) -> None:
+        """Give an open file or directory what of the entry's metadata is kept."""
         preserve = self._preserve
         directory = entry.kind is Kind.DIRECTORY
         if preserve.owners:

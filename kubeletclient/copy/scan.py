@@ -12,9 +12,9 @@ from kubeletclient.copy.directories import Parts, Root, local_failure
 from kubeletclient.copy.entries import SPECIAL, Entry, Kind, Preserve, Received, link_leaves
 from kubeletclient.copy.errors import CopyError, SourceChanged
 
-__all__ = ["LocalFile", "Scan", "status_entry"]
+__all__ = ["FORMATS", "LocalFile", "Scan", "status_entry"]
 
-_FORMATS: Final = {
+FORMATS: Final = {
     stat.S_IFREG: Kind.FILE,
     stat.S_IFDIR: Kind.DIRECTORY,
     stat.S_IFLNK: Kind.SYMLINK,
@@ -29,7 +29,7 @@ _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 def status_entry(name: bytes, status: os.stat_result) -> Entry:
     """The entry that a status describes, without target and pieces."""
-    kind = _FORMATS.get(stat.S_IFMT(status.st_mode), Kind.SOCKET)
+    kind = FORMATS.get(stat.S_IFMT(status.st_mode), Kind.SOCKET)
     return Entry(
         name,
         kind,

@@ -1,0 +1,301 @@
+"""The container's side of a copy: which tools it has, and commands in it whose failure is an error with its reason."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from kubeletclient import errors
+from kubeletclient.copy.checksums import ALGORITHMS
+from kubeletclient.copy.entries import Entry, Kind, TreeLimits
+from kubeletclient.copy.errors import ArchiveError, NoStrategy, RemoteToolFailed
+from kubeletclient.copy.scan import FORMATS
+from kubeletclient.copy.scripts import LIST, MANIFEST, PROBE, PROBED, script
+from spdyproto.text import printable
+
+__all__ = ["Kept", "Records", "Remote", "Tools", "list_tree", "manifest", "probe"]
+
+_STDERR_KEPT: Final = 4096
+_LINE: Final = re.compile(rb"([0-9a-f]+) (\d+) (-?\d+) (\d+) (\d+) (\d+) (\S+) ")
+
+
+class Runner(Protocol):
+    """What a copy needs of ``kubeletclient.aio.Pod``."""
+
+    async def run(
+        self,
+        args: Sequence[str],
+        *,
+        container: str | None,
+        stdin: Any,  # noqa: ANN401 - as Pod.run
+        stdout: Any,  # noqa: ANN401 - as Pod.run
+        stderr: Any,  # noqa: ANN401 - as Pod.run
+        timeout: float | None,
+    ) -> Any:  # noqa: ANN401 - Completed
+        """As ``Pod.run``."""
+
+
+class Kept:
+    """An output whose beginning is kept, however much there is: tools may complain about each of a million files."""
+
+    def __init__(self, limit: int = _STDERR_KEPT) -> None:
+        self._limit = limit
+        self._kept = bytearray()
+
+    def __call__(self, data: memoryview) -> None:
+        """Take the next bytes."""
+        if len(self._kept) < self._limit:
+            self._kept += data[: self._limit - len(self._kept)]
+
+    @property
+    def value(self) -> bytes:
+        """What was kept."""
+        return bytes(self._kept)
+
+
+class Remote:
+    """Runs commands in one container, and remembers how it was reached."""
+
+    def __init__(self, pod: Runner, container: str | None, timeout: float | None = None) -> None:
+        self._pod = pod
+        self._container = container
+        self._timeout = timeout
+        self.route = ""
+        self.transport = ""
+
+    async def run(
+        self,
+        words: Sequence[str],
+        *,
+        what: str,
+        stdin: object = None,
+        stdout: Callable[[memoryview], object] | None = None,
+        stderr: Kept | None = None,
+    ) -> bytes:
+        """Run a command to its end; the answer is its stdout, unless ``stdout`` takes it (else at most 64 KiB).
+
+        Raises RemoteToolFailed when it fails, with what it said; everything else as ``Pod.run``.
+        """
+        said = stderr or Kept()
+        kept = Kept(1 << 16) if stdout is None else None
+        done = await self._pod.run(
+            words,
+            container=self._container,
+            stdin=stdin,
+            stdout=stdout or kept,
+            stderr=said,
+            timeout=self._timeout,
+        )
+        self.route, self.transport = done.route, done.transport
+        if done.returncode:
+            text = printable(said.value.decode("utf-8", "replace").strip(), limit=500)
+            raise RemoteToolFailed(
+                f"{what} failed in the container with exit code {done.returncode}: {text or 'it said nothing'}",
+                hint=_advice(text),
+                route=done.route,
+            )
+        return kept.value if kept is not None else b""
+
+
+def _advice(text: str) -> str:
+    known = {
+        "No space left": "free space in the container; what had come is kept for --resume",
+        "Read-only file system": "the target is mounted read-only: choose another one",
+        "ermission denied": "the container's user may not do that: choose another target",
+        "No such file": "check the path inside the container",
+    }
+    return next((hint for mark, hint in known.items() if mark in text), "the target keeps what it had")
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What was found in a container."""
+
+    names: frozenset[str]
+    tar: str | None
+    """``gnu``, ``busybox``, ``bsdtar``, ``other``, or None."""
+
+    shell: bool
+    uid: int | None
+    fullblock: bool
+    paths: tuple[str, ...] = ()
+    """For each path asked about: ``directory``, ``file``, ``link`` (to nothing) or ``missing``."""
+
+    def digest(self, wanted: str) -> str | None:
+        """The digest to verify with: the one wanted, or for ``auto`` the cheapest that is there; None without one.
+
+        Raises NoStrategy when a digest was asked for by name that the container cannot compute.
+        """
+        if wanted == "none":
+            return None
+        possible = self.shell and "find" in self.names
+        if wanted == "auto":
+            return next((name for name, tool in ALGORITHMS.items() if possible and tool in self.names), None)
+        if possible and ALGORITHMS[wanted] in self.names:
+            return wanted
+        raise NoStrategy(
+            f"the container cannot compute {wanted}: it needs sh, find and {ALGORITHMS[wanted]}",
+            hint="choose another digest, or --verify=auto for the best that is there",
+        )
+
+    @property
+    def lists(self) -> bool:
+        """Whether a tree can be listed with sizes and times."""
+        return self.shell and {"find", "stat"} <= self.names
+
+
+async def probe(remote: Remote, paths: Iterable[bytes] = ()) -> Tools:
+    """Ask the container what it has. Raises NoStrategy for one in which nothing runs that a copy could use."""
+    try:
+        answer = await remote.run(script(PROBE, *paths), what="looking for tools")
+    except (errors.RemoteError, RemoteToolFailed) as error:
+        if isinstance(error, RemoteToolFailed) and "exit code 12" not in str(error):  # 126, 127: not to be run
+            raise
+        return await _without_shell(remote, error)
+    return read_probe(answer)
+
+
+async def _without_shell(remote: Remote, error: Exception) -> Tools:
+    for tar in ("tar", "bsdtar"):
+        try:
+            answer = await remote.run([tar, "--version"], what="asking tar for its version")
+        except (errors.RemoteError, RemoteToolFailed):
+            continue
+        return Tools(frozenset({tar}), _tar_kind(answer), False, None, False)
+    raise NoStrategy(
+        "the container has neither a shell nor tar; looked for sh, tar and bsdtar",
+        hint="copy through an ephemeral container with tools (kubectl debug), or add busybox to the image",
+    ) from error
+
+
+def read_probe(answer: bytes) -> Tools:
+    """What the probe's answer says."""
+    found, _, rest = answer.partition(b"\ntar=")
+    version, _, rest = rest.partition(b"\n\nuid=")
+    uid, *flags = rest.split(b"\n")
+    names = frozenset(found.decode("ascii", "replace").split("\n")) & frozenset(PROBED)
+    tar = _tar_kind(version) if "tar" in names else ("bsdtar" if "bsdtar" in names else None)
+    paths = tuple(flag[5:].decode("ascii", "replace") for flag in flags if flag.startswith(b"path="))
+    return Tools(names, tar, True, int(uid) if uid.isdigit() else None, b"fullblock" in flags, paths)
+
+
+def _tar_kind(version: bytes) -> str:
+    for mark, kind in ((b"GNU tar", "gnu"), (b"BusyBox", "busybox"), (b"busybox", "busybox"), (b"bsdtar", "bsdtar")):
+        if mark in version:
+            return kind
+    return "other"
+
+
+# -- lists of the container's files ----------------------------------------------------------------------------------
+
+
+class Records:
+    """Gathers an output whose records end in a mark, and hands each on."""
+
+    def __init__(self, mark: bytes, take: Callable[[bytes], None], limit: int) -> None:
+        self._mark, self._take, self._limit = mark, take, limit
+        self._carry = b""
+
+    def __call__(self, data: memoryview) -> None:
+        """Take the next bytes. Raises ArchiveError for a record without an end."""
+        *records, self._carry = (self._carry + bytes(data)).split(self._mark)
+        for record in records:
+            self._take(record)
+        if len(self._carry) > self._limit:
+            raise ArchiveError(
+                f"the container listed a name of more than {self._limit} bytes", hint="do not trust this container"
+            )
+
+
+async def list_tree(remote: Remote, base: bytes, names: Sequence[bytes], limits: TreeLimits) -> list[Entry]:
+    """Everything at and below ``base/name``, each name relative to ``base``. Symbolic links have no target yet; a
+    further name of the same file is a hard link to the first.
+
+    Raises RemoteToolFailed where the container cannot read something, ArchiveError for what crosses the limits.
+    """
+    entries: list[Entry] = []
+    seen: dict[bytes, bytes] = {}
+
+    def take(record: bytes) -> None:
+        match = _LINE.match(record)
+        if match is None:
+            raise ArchiveError(f"the container's list holds {record[:80]!r}", hint="its stat writes a form of its own")
+        mode, size, mtime = int(match[1], 16), int(match[2]), max(0, int(match[3]))
+        name = record[match.end() :].removeprefix(b"./")
+        kind = FORMATS.get(mode & 0o170000, Kind.SOCKET)
+        entries.append(
+            Entry(
+                name,
+                kind,
+                mode & 0o7777,
+                size if kind is Kind.FILE else 0,
+                mtime * 10**9,
+                int(match[4]),
+                int(match[5]),
+            )
+        )
+        if kind is Kind.FILE and match[6] != b"1":
+            first = seen.setdefault(match[7], name)
+            if first is not name:
+                entries[-1].kind, entries[-1].target, entries[-1].size = Kind.HARDLINK, first, 0
+        if len(entries) > limits.entries:
+            raise ArchiveError(f"more than {limits.entries} entries", hint="if you trust it, raise the limit by name")
+
+    records = Records(b"//\n", take, 2 * limits.path)
+    paths = [b"./" + name for name in names]
+    await remote.run(script(LIST, base, *paths), what="listing the files", stdout=records)
+    return entries
+
+
+async def manifest(
+    remote: Remote, base: bytes, names: Sequence[bytes], algorithm: str, known: Callable[[bytes], bool]
+) -> dict[bytes, tuple[str, int | None]]:
+    """Digest, and size where the tool tells it, of every file at and below ``base/name``, by name relative to ``base``.
+
+    Tools end a line with the name and do not care about newlines in it, so a name goes on until it is one that is
+    ``known``; what never becomes known is dropped.
+    """
+    found: dict[bytes, tuple[str, int | None]] = {}
+    reader = _Digests(algorithm, known, found)
+    tool = ALGORITHMS[algorithm]
+    paths = [b"./" + name for name in names]
+    await remote.run(script(MANIFEST, base, tool, *paths), what=tool, stdout=Records(b"\n", reader.line, 1 << 16))
+    return found
+
+
+class _Digests:
+    """Reads the lines of ``cksum`` (number, size, name) and of ``sha256sum`` and its kin (hexadecimal, name, escaped by
+    GNU's when the line begins with a backslash).
+    """
+
+    def __init__(
+        self, algorithm: str, known: Callable[[bytes], bool], found: dict[bytes, tuple[str, int | None]]
+    ) -> None:
+        self._form = re.compile(
+            rb"(\d+) (\d+) (.*)" if algorithm == "cksum" else rb"(\\?)([0-9a-f]+) [ *](.*)", re.DOTALL
+        )
+        self._cksum = algorithm == "cksum"
+        self._known, self._found = known, found
+        self._open = b""
+
+    def line(self, line: bytes) -> None:
+        match = self._form.fullmatch(line)
+        if match is None or not match[3].startswith(b"./"):
+            if self._open and len(self._open) < 1 << 16:
+                self._try(self._open + b"\n" + line)
+            return
+        self._try(line)
+
+    def _try(self, line: bytes) -> None:
+        match = self._form.fullmatch(line)
+        assert match is not None
+        name = match[3].removeprefix(b"./")
+        if not self._cksum and match[1]:
+            name = name.replace(b"\\n", b"\n").replace(b"\\\\", b"\\")
+        if self._known(name):
+            self._found[name] = (match[1].decode(), int(match[2])) if self._cksum else (match[2].decode(), None)
+            self._open = b""
+        else:
+            self._open = line

@@ -1,0 +1,534 @@
+"""From this machine into a container.
+
+Theory of operation
+===================
+
+Everything goes to a directory beside the target, is verified there, and is then moved to its place, each file by one
+rename (``scripts.COMMIT``). The directory's name depends on source and target alone, so a later attempt finds what an
+interrupted one left: with ``resume`` what is already there, and has the digest that it should have, is not sent again.
+
+Two kinds of work fill the directory. Large files go in runs of whole MiB, written at their place by ``dd`` and read
+back for a digest by the same command; runs are independent, so several connections share them, and a lost connection
+costs one run. All other entries go as tar streams, or, in a container without tar, one command for each file. A source
+that changes meanwhile is an error: no digest can prove such a copy.
+
+Directories get their modes and times last, for writing below them changes the one and may need the other.
+"""
+
+from __future__ import annotations
+
+import binascii
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from kubeletclient.copy.checksums import ALGORITHMS, new_checksum
+from kubeletclient.copy.common import LARGE, MIB, Run, attempts, gather, mismatch, runs_of, stage_name
+from kubeletclient.copy.compress import check_compression, compressed, unpacker
+from kubeletclient.copy.directories import Root, local_failure
+from kubeletclient.copy.entries import Entry, Kind, Received
+from kubeletclient.copy.errors import BadPath, CopyError, NoStrategy, SourceChanged, SourceMissing
+from kubeletclient.copy.options import CopyOptions
+from kubeletclient.copy.remote import Remote, Tools, list_tree, manifest, probe
+from kubeletclient.copy.report import CopyReport, Tracker
+from kubeletclient.copy.scan import LocalFile, Scan
+from kubeletclient.copy.scripts import (
+    COMMIT,
+    LINK,
+    MAKE,
+    SIZE,
+    STAGE,
+    STORE,
+    SUMS,
+    TOUCH,
+    UNPACK,
+    WHOLE,
+    script,
+)
+from kubeletclient.copy.specs import split_remote
+from kubeletclient.copy.tarwrite import Content, write_archive
+
+__all__ = ["Upload"]
+
+_ROOM = 4 * 65528  # as the client batches stdin
+_LINES = 3 * 87360  # the same, in whole groups of base64
+_STREAM_FILES = 2000  # files of one tar stream, at least, before another one is worth its command
+_BATCH = 100  # paths that one command takes as arguments
+
+
+@dataclass(slots=True)
+class Source:
+    """One source of the user's: a directory, the name in it, and the name at the target."""
+
+    root: Root
+    top: bytes
+    name: bytes
+
+
+@dataclass(slots=True)
+class Item:
+    """An entry, where it is read from, and what went out, once it did."""
+
+    entry: Entry
+    source: Source
+    sent: Received | None = field(default=None)
+
+    @property
+    def parts(self) -> tuple[bytes, ...]:
+        """Below the source's root."""
+        below = self.entry.name[len(self.source.name) :]
+        return (self.source.top, *(part for part in below.split(b"/") if part))
+
+
+class Upload:
+    """One copy into a container; see the module's theory of operation."""
+
+    def __init__(
+        self, remote: Remote, sources: Sequence[bytes], target: bytes, options: CopyOptions, tracker: Tracker
+    ) -> None:
+        self._remote = remote
+        self._sources = list(sources)
+        self._target = target
+        self._options = options
+        self._tracker = tracker
+        self.report = CopyReport("in", [os.fsdecode(each) for each in sources], os.fsdecode(target))
+        self._items: list[Item] = []
+        self._algorithm: str | None = None
+        self._tools: Tools
+        self._tar = False
+        self._writer = ""
+        self._base = self._stage = b""
+
+    async def run(self) -> CopyReport:
+        """Do all of it. Raises CopyError and what ``Pod.run`` raises; ``report`` then says how far things came."""
+        sources: list[Source] = []
+        try:
+            await self._prepare(sources)
+            self._scan(sources)
+            if self._options.dry_run:
+                self.report.dry_run = True
+            else:
+                await attempts(self._attempt, self._options, self.report, self._tracker)
+                self.report.leftover = None
+        finally:
+            for source in sources:
+                source.root.close()
+            self.report.route, self.report.transport = self._remote.route, self._remote.transport
+        return self.report
+
+    # -- what is to be done ------------------------------------------------------------------------------------------
+
+    async def _prepare(self, sources: list[Source]) -> None:
+        directory, name = split_remote(self._target)
+        follow = self._options.preserve.links == "follow"
+        sources.extend(_open_source(path, follow) for path in self._sources)
+        self._tools = tools = await probe(self._remote, [self._target, directory])
+        self._choose_strategy(tools)
+        inside, above = (kind == "directory" for kind in tools.paths)
+        if not inside and (len(sources) > 1 or self._target.endswith(b"/")):
+            raise BadPath(
+                f"the target {os.fsdecode(self._target)!r} is no directory in the container",
+                hint="make it first: several sources, and a target with a slash at its end, need one",
+            )
+        if not inside and not above:
+            raise BadPath(
+                f"the directory {os.fsdecode(directory)!r} does not exist in the container",
+                hint="make it first (kubewire exec ... -- mkdir -p)",
+            )
+        if not inside:
+            sources[0].name = name
+        names = [source.name for source in sources]
+        if len(set(names)) < len(names):
+            raise BadPath("two sources have the same name at the target", hint="copy them one after another")
+        self._base = self._target if inside else directory
+        self._stage = os.path.join(self._base, stage_name(*map(_absolute, self._sources), self._target))
+        self._algorithm = tools.digest(self._options.verify)
+        self.report.verification = self._algorithm or (
+            "sizes" if self._options.verify != "none" and tools.lists else "none"
+        )
+
+    def _choose_strategy(self, tools: Tools) -> None:
+        wanted = self._options.strategy
+        if not tools.shell:
+            raise NoStrategy(
+                "the container has tar and no shell, so nothing could be verified or put in place",
+                hint="--strategy=compat sends the archive to tar alone, as kubectl cp does",
+            )
+        self._writer = next((tool for tool in WHOLE if tool in tools.names), "")
+        self._tar = tools.tar is not None and wanted != "files"
+        if wanted == "tar" and tools.tar is None:
+            raise NoStrategy("the container has no tar", hint="--strategy=auto uses what is there")
+        if not {"mv", "rm", "mkdir"} <= tools.names or not (self._tar or self._writer):
+            raise NoStrategy(
+                f"the container has nothing that could write a file; looked for tar, {', '.join(WHOLE)}, with mv, rm "
+                "and mkdir",
+                hint="copy through an ephemeral container with tools (kubectl debug)",
+            )
+        check_compression(self._options.compression, tools)
+        self.report.compression = self._options.compression
+        self.report.strategy = f"tar ({tools.tar})" if self._tar else f"files ({self._writer})"
+
+    def _scan(self, sources: Sequence[Source]) -> None:
+        self._tracker.phase("scan")
+        report, options = self.report, self._options
+        for source in sources:
+            scan = Scan(
+                source.root,
+                source.top,
+                source.name,
+                preserve=options.preserve,
+                wanted=options.filter,
+                skipped=lambda entry, reason: report.skip(os.fsdecode(entry.name), reason),
+            )
+            for entry in scan:
+                self._items.append(Item(entry, source))
+                if len(self._items) > options.limits.entries:
+                    raise CopyError(f"more than {options.limits.entries} entries", hint="raise the limit by name")
+        for item in self._items:
+            kind = item.entry.kind
+            report.files += kind is Kind.FILE
+            report.directories += kind is Kind.DIRECTORY
+            report.links += kind in (Kind.SYMLINK, Kind.HARDLINK)
+            report.bytes += item.entry.size
+
+    def _is_large(self, item: Item) -> bool:
+        """Moved in runs. Files with holes go by tar, where it knows them."""
+        entry = item.entry
+        if entry.kind is not Kind.FILE or "dd" not in self._tools.names or entry.size < LARGE:
+            return False
+        return entry.sparse is None or not (self._tar and self._sparse)
+
+    @property
+    def _sparse(self) -> bool:
+        return self._tools.tar in ("gnu", "bsdtar")
+
+    # -- one attempt -------------------------------------------------------------------------------------------------
+
+    async def _attempt(self, resume: bool) -> None:
+        report, remote = self.report, self._remote
+        report.leftover = os.fsdecode(self._stage)
+        await remote.run(script(STAGE, self._stage, "keep" if resume else "new"), what="making the working directory")
+        for item in self._items:
+            item.sent = None
+        if resume:
+            await self._resume()
+        due = [item for item in self._items if item.sent is None]
+        large = [item for item in due if self._is_large(item)]
+        small = [item for item in due if not self._is_large(item)]
+        self._tracker.phase("transfer", sum(i.entry.size for i in due), sum(i.entry.kind is Kind.FILE for i in due))
+        began, verified = time.monotonic(), report.verify_seconds
+        if self._tar:
+            await self._send_archives(small, alone=not large)
+        else:
+            await self._send_files(small)
+        await self._send_runs(large, resume)
+        if not self._tar or large:
+            await self._finish(large)
+        report.transfer_seconds += time.monotonic() - began - (report.verify_seconds - verified)
+        await self._verify([item for item in small if item.entry.kind is Kind.FILE])
+        self._tracker.phase("place")
+        await remote.run(script(COMMIT, self._stage, self._base), what="moving the files to their place")
+
+    async def _resume(self) -> None:
+        """Take for sent what an earlier attempt left with the right digest."""
+        if self._algorithm is None:
+            return
+        candidates = {
+            item.entry.name: item for item in self._items if item.entry.kind is Kind.FILE and not self._is_large(item)
+        }
+        there = await manifest(self._remote, self._stage, [b""], self._algorithm, candidates.__contains__)
+        for name, (digest, size) in there.items():
+            item = candidates[name]
+            if size is None or size == item.entry.size:
+                local = self._digest(item, [(0, -(-item.entry.size // MIB))])[0]
+                if local == digest:
+                    item.sent = Received(item.entry.size, digest)
+                    self.report.resumed_bytes += item.entry.size
+
+    # -- tar ---------------------------------------------------------------------------------------------------------
+
+    async def _send_archives(self, items: list[Item], *, alone: bool) -> None:
+        """All of it in one stream, or files in several with what needs them behind."""
+        files = [item for item in items if item.entry.kind is Kind.FILE]
+        total = sum(item.entry.stored for item in files)
+        count = min(self._options.parallel, max(total // LARGE, len(files) // _STREAM_FILES, 1))
+        if count == 1 and alone:
+            await self._send_archive(items)
+            return
+        directories = [item for item in items if item.entry.kind is Kind.DIRECTORY]
+        first = [Item(replace(item.entry, mode=0o700), item.source) for item in directories]
+        first += [item for item in items if item.entry.kind is Kind.SYMLINK]
+        await self._send_archive(first)
+        share = -(-max(total, 1) // count)
+        streams: list[list[Item]] = [[]]
+        filled = 0
+        for item in files:
+            if filled >= share and len(streams) < count:
+                streams.append([])
+                filled = 0
+            streams[-1].append(item)
+            filled += item.entry.stored
+        await gather([partial(self._send_archive, part) for part in streams if part], count)
+
+    async def _send_archive(self, items: Sequence[Item]) -> None:
+        if not items:
+            return
+        faults: list[CopyError] = []
+        room = memoryview(bytearray(_ROOM))
+        preserve = self._options.preserve
+        archive = write_archive(self._members(items, faults), room, owners=preserve.owners, sparse=self._sparse)
+        flags = "p" + ("" if preserve.times else "m") + ("" if preserve.owners else "o")
+        body = UNPACK % (unpacker(self._options.compression) + ("bsdtar" if "tar" not in self._tools.names else "tar"))
+        self.report.connections += 1
+        await self._remote.run(
+            script(body, self._stage, flags), what="tar", stdin=compressed(archive, self._options.compression)
+        )
+        if faults:
+            raise faults[0]
+
+    def _members(self, items: Sequence[Item], faults: list[CopyError]) -> Iterator[tuple[Entry, Content | None]]:
+        for item in items:
+            entry = self._shown(item.entry)
+            if entry.kind is not Kind.FILE:
+                yield entry, None
+                continue
+            content = self._content(item)
+            yield entry, content
+            if content.fault is not None:
+                faults.append(content.fault)
+            self._tracker.add_files()
+
+    def _content(self, item: Item) -> LocalFile:
+        def done(entry: Entry, sent: Received) -> None:
+            item.sent = sent
+
+        algorithm = self._algorithm
+        return LocalFile(
+            item.source.root,
+            item.parts,
+            item.entry,
+            digest=None if algorithm is None else (lambda: new_checksum(algorithm)),
+            progress=self._tracker.add_bytes,
+            done=done,
+        )
+
+    def _shown(self, entry: Entry) -> Entry:
+        """The entry with the mode that it is to have there."""
+        if self._options.preserve.modes:
+            return entry
+        executable = entry.kind is Kind.DIRECTORY or entry.mode & 0o100
+        return replace(entry, mode=0o755 if executable else 0o644)
+
+    # -- without tar -------------------------------------------------------------------------------------------------
+
+    async def _send_files(self, items: list[Item]) -> None:
+        """One command for each file, a few for everything else."""
+        pairs: list[bytes | str] = []
+        for item in items:
+            if item.entry.kind is Kind.DIRECTORY:
+                pairs += [self._there(item), "/"]
+            elif item.entry.kind is Kind.SYMLINK:
+                pairs += [self._there(item), item.entry.target]
+        await self._in_batches(MAKE, pairs, 2, "making directories and links")
+        files = [item for item in items if item.entry.kind is Kind.FILE]
+        await gather([partial(self._send_file, item) for item in files], self._options.parallel)
+
+    async def _send_file(self, item: Item) -> None:
+        content = self._content(item)
+        body = WHOLE[self._writer]
+        self.report.connections += 1
+        pieces: Iterator[memoryview | bytes] = _whole(content, item.entry)
+        if self._writer == "base64":
+            pieces = _base64(pieces)
+        await self._remote.run(script(body, self._there(item), str(item.entry.size)), what=self._writer, stdin=pieces)
+        if content.fault is not None:
+            raise content.fault
+        self._tracker.add_files()
+
+    async def _in_batches(self, body: str, words: Sequence[bytes | str], each: int, what: str) -> None:
+        for at in range(0, len(words), each * _BATCH):
+            await self._remote.run(script(body, *words[at : at + each * _BATCH]), what=what)
+
+    def _there(self, item: Item) -> bytes:
+        return os.path.join(self._stage, item.entry.name)
+
+    # -- large files -------------------------------------------------------------------------------------------------
+
+    async def _send_runs(self, items: Sequence[Item], resume: bool) -> None:
+        work = []
+        for item in items:
+            runs = runs_of(item.entry.size, self._options.parallel)
+            have: set[Run] = set()
+            if resume and self._algorithm is not None:
+                have = await self._runs_there(item, runs)
+            await self._remote.run(script(SIZE, self._there(item), str(item.entry.size)), what="making a large file")
+            work += [partial(self._send_run, item, run) for run in runs if run not in have]
+        await gather(work, self._options.parallel)
+        for item in items:
+            _check_unchanged(item)
+            item.sent = Received(item.entry.size, None)
+            self._tracker.add_files()
+
+    async def _runs_there(self, item: Item, runs: Sequence[Run]) -> set[Run]:
+        """The runs that are complete there, by their digests."""
+        assert self._algorithm is not None
+        words = [str(number) for run in runs for number in run]
+        answer = await self._remote.run(
+            script(SUMS, self._there(item), ALGORITHMS[self._algorithm], *words), what=ALGORITHMS[self._algorithm]
+        )
+        there = [line.split()[0].decode() for line in answer.splitlines() if line.strip()]
+        here = self._digest(item, runs)
+        have = {run for run, mine, theirs in zip(runs, here, there, strict=False) if mine == theirs}
+        self.report.resumed_bytes += sum(_length(item, run) for run in have)
+        return have
+
+    async def _send_run(self, item: Item, run: Run) -> None:
+        first, count = run
+        checksum = None if self._algorithm is None else new_checksum(self._algorithm)
+        tool = "-" if self._algorithm is None else ALGORITHMS[self._algorithm]
+        body = STORE % unpacker(self._options.compression)
+        self.report.connections += 1
+
+        def pieces() -> Iterator[memoryview]:
+            room = memoryview(bytearray(_ROOM))
+            content = LocalFile(item.source.root, item.parts, item.entry, digest=None, progress=self._tracker.add_bytes)
+            try:
+                at, end = first * MIB, first * MIB + _length(item, run)
+                while at < end:
+                    piece = room[: min(_ROOM, end - at)]
+                    if content.readinto(at, piece) < len(piece):
+                        raise _changed(item)
+                    if checksum is not None:
+                        checksum.update(piece)
+                    at += len(piece)
+                    yield piece
+            finally:
+                content.close()
+
+        answer = await self._remote.run(
+            script(body, self._there(item), str(first), str(count), tool),
+            what="dd",
+            stdin=compressed(pieces(), self._options.compression),
+        )
+        if checksum is not None and answer.split()[:1] != [checksum.hexdigest().encode()]:
+            raise mismatch([os.fsdecode(item.entry.name)], str(self._algorithm))
+
+    def _digest(self, item: Item, runs: Sequence[Run]) -> list[str]:
+        """Digests of parts of a local file."""
+        assert self._algorithm is not None
+        room = memoryview(bytearray(MIB))
+        content = LocalFile(item.source.root, item.parts, item.entry, digest=None)
+        digests = []
+        try:
+            for run in runs:
+                checksum = new_checksum(self._algorithm)
+                at, end = run[0] * MIB, run[0] * MIB + _length(item, run)
+                while at < end:
+                    got = content.readinto(at, room[: min(MIB, end - at)])
+                    if not got:
+                        raise _changed(item)
+                    checksum.update(room[:got])
+                    at += got
+                digests.append(checksum.hexdigest())
+        finally:
+            content.close()
+        return digests
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    async def _finish(self, large: Sequence[Item]) -> None:
+        """What can be done only when every file is there: further names of files, modes and times."""
+        preserve = self._options.preserve
+        plain = [] if self._tar else [item for item in self._items if item.entry.kind is Kind.FILE]
+        links = [item for item in self._items if item.entry.kind is Kind.HARDLINK]
+        words: list[bytes | str] = []
+        for item in links:
+            words += [self._there(item), os.path.join(self._stage, item.entry.target)]
+        await self._in_batches(LINK, words, 2, "ln")
+        words = []
+        directories = [item for item in self._items if item.entry.kind is Kind.DIRECTORY]
+        for item in [*plain, *large, *reversed(directories)]:
+            mode = f"{self._shown(item.entry).mode & 0o7777:04o}" if "chmod" in self._tools.names else "-"
+            seconds = str(item.entry.mtime // 10**9) if preserve.times and "touch" in self._tools.names else "-"
+            words += [self._there(item), mode, seconds]
+        await self._in_batches(TOUCH, words, 3, "setting modes and times")
+
+    async def _verify(self, items: Sequence[Item]) -> None:
+        """Compare what is there with what was sent. Large files were compared run by run."""
+        report = self.report
+        began = time.monotonic()
+        self._tracker.phase("verify", sum(item.entry.size for item in items), len(items))
+        wanted = {item.entry.name: item for item in items}
+        wrong: list[str] = []
+        if self._algorithm is not None and wanted:
+            there = await manifest(self._remote, self._stage, [b""], self._algorithm, wanted.__contains__)
+            for name, item in wanted.items():
+                assert item.sent is not None
+                if there.get(name, ("", None))[0] != item.sent.digest:
+                    wrong.append(os.fsdecode(name))
+        elif report.verification == "sizes" and wanted:
+            sizes = {e.name: e.size for e in await list_tree(self._remote, self._stage, [b""], self._options.limits)}
+            wrong = [os.fsdecode(name) for name, item in wanted.items() if sizes.get(name) != item.entry.size]
+        if report.verification in ("none", "sizes"):
+            report.unverified = report.files
+        report.verify_seconds += time.monotonic() - began
+        if wrong:
+            raise mismatch(wrong, report.verification)
+
+
+def _open_source(path: bytes, follow: bool) -> Source:
+    """The source that a path of the user's means; a link that they named is followed."""
+    absolute = os.path.abspath(path)
+    directory, name = os.path.split(absolute)
+    try:
+        if follow or os.path.islink(absolute):
+            real = os.path.realpath(absolute)
+            directory, top = os.path.split(real)
+        else:
+            top = name
+        os.stat(os.path.join(directory, top))
+        return Source(Root(directory, follow=follow), top or b".", name or b"root")
+    except FileNotFoundError:
+        raise SourceMissing(f"{os.fsdecode(path)!r} does not exist", hint="check the source's path") from None
+    except OSError as error:
+        raise local_failure(error, path) from error
+
+
+def _length(item: Item, run: Run) -> int:
+    return min(run[1] * MIB, item.entry.size - run[0] * MIB)
+
+
+def _changed(item: Item) -> SourceChanged:
+    return SourceChanged(f"{os.fsdecode(item.entry.name)!r} changed while it was copied", hint="copy a snapshot of it")
+
+
+def _check_unchanged(item: Item) -> None:
+    root, parts = item.source.root, item.parts
+    status = root.lstat(parts)
+    if status is None or status.st_size != item.entry.size or status.st_mtime_ns != item.entry.mtime:
+        raise _changed(item)
+
+
+def _absolute(path: bytes) -> bytes:
+    return os.path.abspath(path)
+
+
+def _whole(content: LocalFile, entry: Entry) -> Iterator[memoryview]:
+    room = memoryview(bytearray(_LINES))
+    at = 0
+    try:
+        while at < entry.size:
+            piece = room[: min(len(room), entry.size - at)]
+            if content.readinto(at, piece) < len(piece):
+                break
+            at += len(piece)
+            yield piece
+    finally:
+        content.close()
+
+
+def _base64(pieces: Iterator[memoryview | bytes]) -> Iterator[bytes]:
+    for piece in pieces:
+        yield binascii.b2a_base64(piece)
