@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
+from typing import IO, TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 from kubeletclient._door import PodRef
 from kubeletclient._logs import LogOptions
@@ -21,6 +21,9 @@ from kubeletclient.results import Completed
 
 if TYPE_CHECKING:
     from kubeletclient.aio.forward import Connector, ForwardOpening
+    from kubeletclient.copy.api import Path, Place
+    from kubeletclient.copy.options import CopyChoices
+    from kubeletclient.copy.report import CopyReport, ProgressFunction
     from kubeletclient.forwarding.records import OnEvent
 
 __all__ = ["Pod"]
@@ -280,3 +283,51 @@ class Pod:
         """The log of a container, as lines, for ``async for``; otherwise as ``kubeletclient.Pod.logs``."""
         options = LogOptions(follow, previous, since, tail, timestamps, limit_bytes)
         return LogStream(self._client, self._ref, container, options, reconnect, Deadline.after(timeout))
+
+    async def copy_in(
+        self,
+        sources: Path | Sequence[Path] | IO[bytes],
+        target: Path,
+        *,
+        container: str | None = None,
+        progress: ProgressFunction | None = None,
+        **choices: Unpack[CopyChoices],
+    ) -> CopyReport:
+        """As ``kubeletclient.Pod.copy_in``, awaited. A thread of its own does the work; cancelled, it leaves first."""
+        from kubeletclient.copy import api  # loaded when it is used
+
+        return await api.in_own_thread(api.copy_in(self._place(container), sources, target, choices), progress)
+
+    async def copy_out(
+        self,
+        sources: Path | Sequence[Path],
+        target: Path | IO[bytes],
+        *,
+        container: str | None = None,
+        progress: ProgressFunction | None = None,
+        **choices: Unpack[CopyChoices],
+    ) -> CopyReport:
+        """As ``kubeletclient.Pod.copy_out``, awaited; see ``copy_in``."""
+        from kubeletclient.copy import api  # loaded when it is used
+
+        return await api.in_own_thread(api.copy_out(self._place(container), sources, target, choices), progress)
+
+    async def copy_to(
+        self,
+        path: Path,
+        other: Pod,
+        target: Path,
+        *,
+        container: str | None = None,
+        other_container: str | None = None,
+        progress: ProgressFunction | None = None,
+        **choices: Unpack[CopyChoices],
+    ) -> CopyReport:
+        """As ``kubeletclient.Pod.copy_to``, awaited; see ``copy_in``."""
+        from kubeletclient.copy import api  # loaded when it is used
+
+        here, there = self._place(container), other._place(other_container)
+        return await api.in_own_thread(api.copy_between(here, path, there, target, choices), progress)
+
+    def _place(self, container: str | None) -> Place:
+        return self._client._door, self._ref, container

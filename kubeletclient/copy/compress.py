@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
@@ -9,7 +10,15 @@ from typing import Any, Final
 from kubeletclient.copy.errors import ArchiveError, NoStrategy
 from kubeletclient.copy.remote import Tools
 
-__all__ = ["compressed", "inflater", "packer", "unpacker"]
+__all__ = [
+    "base64_lines",
+    "base64_reader",
+    "check_compression",
+    "compressed",
+    "inflater",
+    "packer",
+    "unpacker",
+]
 
 _GZIP: Final = 31  # window bits: 15, and 16 for the gzip wrapper
 _PIECE: Final = 1 << 20
@@ -36,7 +45,7 @@ def unpacker(compression: str | None) -> str:
     return {None: "", "gzip": "gzip -dc | ", "zstd": "zstd -dqc | "}[compression]
 
 
-def compressed(pieces: Iterable[memoryview], compression: str | None) -> Iterator[memoryview | bytes]:
+def compressed(pieces: Iterable[memoryview | bytes], compression: str | None) -> Iterator[memoryview | bytes]:
     """The pieces, compressed; empty results are passed over by whoever sends them."""
     if compression is None:
         yield from pieces
@@ -58,6 +67,30 @@ def inflater(take: Callable[[memoryview], object], compression: str | None) -> C
     if compression == "zstd":
         return _Zstd(take).feed
     return _Gzip(take).feed
+
+
+def base64_lines(pieces: Iterable[memoryview | bytes]) -> Iterator[bytes]:
+    """The pieces as text; all but the last are a multiple of three bytes long."""
+    for piece in pieces:
+        yield binascii.b2a_base64(piece)
+
+
+def base64_reader(take: Callable[[memoryview], object]) -> Callable[[memoryview], object]:
+    """A function that decodes the text it is given and hands it to ``take``."""
+    return _Base64(take).feed
+
+
+class _Base64:
+    def __init__(self, take: Callable[[memoryview], object]) -> None:
+        self._take = take
+        self._carry = b""
+
+    def feed(self, view: memoryview) -> None:
+        text = self._carry + bytes(view).replace(b"\n", b"")
+        whole = len(text) // 4 * 4
+        self._carry = text[whole:]
+        if whole:
+            self._take(memoryview(binascii.a2b_base64(text[:whole])))
 
 
 class _Gzip:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import binascii
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Protocol
 
 from kubeletclient.copy.checksums import ALGORITHMS, new_checksum
 from kubeletclient.copy.common import LARGE, MIB, Run, gather, mismatch, runs_of
-from kubeletclient.copy.compress import inflater, packer
+from kubeletclient.copy.compress import base64_reader, inflater, packer
 from kubeletclient.copy.directories import Parts, Root, local_failure, safe_parts
 from kubeletclient.copy.entries import Entry, Kind, Received
 from kubeletclient.copy.errors import ArchiveError, UnsafeEntry
@@ -209,13 +208,19 @@ class Transfer:
             extractor.data(at, view)
             at += len(view)
 
-        plain = _Base64(take).feed if tool == "base64" else take
+        plain = base64_reader(take) if tool == "base64" else inflater(take, self._options.compression)
         shown = Entry(b"/".join(self.parts(entry.name)), Kind.FILE, entry.mode, max(entry.size, 0), entry.mtime)
         self._report.connections += 1
         extractor.begin(shown)
         try:
             await self._remote.run(
-                script(SHOW[tool], path, str(entry.size if entry.size >= 0 else 1 << 62)), what=tool, stdout=plain
+                script(
+                    SHOW[tool] % packer(self._options.compression),
+                    path,
+                    str(entry.size if entry.size >= 0 else 1 << 62),
+                ),
+                what=tool,
+                stdout=plain,
             )
             if entry.size < 0:
                 shown.size = at
@@ -480,18 +485,3 @@ class _Renamed:
         if received is not None:
             self._transfer.source.received[self._name] = received
             self._transfer.tracker.add_files()
-
-
-class _Base64:
-    """Decodes lines of base64 as they come."""
-
-    def __init__(self, take: Callable[[memoryview], None]) -> None:
-        self._take = take
-        self._carry = b""
-
-    def feed(self, view: memoryview) -> None:
-        text = self._carry + bytes(view).replace(b"\n", b"")
-        whole = len(text) // 4 * 4
-        self._carry = text[whole:]
-        if whole:
-            self._take(memoryview(binascii.a2b_base64(text[:whole])))

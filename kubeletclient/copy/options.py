@@ -6,21 +6,35 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
 from re import Pattern, compile
-from typing import Final
+from typing import Final, TypedDict
 
 from kubeletclient.copy.checksums import ALGORITHMS
 from kubeletclient.copy.entries import Preserve, TreeLimits
 
-__all__ = ["CopyOptions", "Filter"]
+__all__ = ["CopyChoices", "CopyOptions", "Filter"]
 
-_STRATEGIES: Final = ("auto", "tar", "files", "compat")
+_STRATEGIES: Final = ("auto", "tar", "files")
 _MAX_PARALLEL: Final = 32
 """Connections of one copy. Each is a process in the container; more than a few do not help anywhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class CopyOptions:
-    """The options of ``copy_in`` and ``copy_out``, as they are documented there."""
+    """What a copy may be told.
+
+    - ``verify``: ``"auto"``: the cheapest digest that the container can compute, ``"cksum"`` first; a digest by name
+      (``"sha256"``, ...), which is then required; or ``"none"``.
+    - ``preserve``: what is kept of modes, times, owners and links.
+    - ``exclude``, ``include``: patterns as of ``fnmatch``; see ``Filter``.
+    - ``strategy``: ``"auto"``, ``"tar"``, or ``"files"``: one command for each file, with no tar.
+    - ``resume``: use what an interrupted copy of the same source to the same target left.
+    - ``retries``: further attempts after a lost connection or a difference; never after a refusal.
+    - ``parallel``: connections at once, for large files and for many files.
+    - ``compression``: ``"gzip"`` or ``"zstd"``, where both sides have it; for slow networks.
+    - ``dry_run``: look, report what would be copied, and change nothing.
+    - ``timeout``: seconds for each command of the copy.
+    - ``limits``: what is accepted from a container.
+    """
 
     verify: str = "auto"
     preserve: Preserve = Preserve()
@@ -48,6 +62,23 @@ class CopyOptions:
         if self.retries < 0:
             raise ValueError(f"retries: expected a number of at least 0, not {self.retries!r}")
         object.__setattr__(self, "filter", Filter(self.exclude, self.include))
+
+
+class CopyChoices(TypedDict, total=False):
+    """The keyword arguments that the copying verbs of ``Pod`` have in common: the fields of ``CopyOptions``."""
+
+    verify: str
+    preserve: Preserve
+    exclude: Sequence[str]
+    include: Sequence[str]
+    strategy: str
+    resume: bool
+    retries: int
+    parallel: int
+    compression: str | None
+    dry_run: bool
+    timeout: float | None
+    limits: TreeLimits
 
 
 class Filter:

@@ -36,6 +36,16 @@ class Runner(Protocol):
     ) -> Any:  # noqa: ANN401 - Completed
         """As ``Pod.run``."""
 
+    def popen(
+        self,
+        args: Sequence[str],
+        *,
+        container: str | None,
+        stderr: Any,  # noqa: ANN401 - as Pod.popen
+        timeout: float | None,
+    ) -> Any:  # noqa: ANN401 - Opening
+        """As ``Pod.popen``."""
+
 
 class Kept:
     """An output whose beginning is kept, however much there is: tools may complain about each of a million files."""
@@ -90,13 +100,21 @@ class Remote:
         )
         self.route, self.transport = done.route, done.transport
         if done.returncode:
-            text = printable(said.value.decode("utf-8", "replace").strip(), limit=500)
-            raise RemoteToolFailed(
-                f"{what} failed in the container with exit code {done.returncode}: {text or 'it said nothing'}",
-                hint=_advice(text),
-                route=done.route,
-            )
+            raise self.failure(what, done.returncode, said)
         return kept.value if kept is not None else b""
+
+    def open(self, words: Sequence[str], *, stderr: Kept) -> Any:  # noqa: ANN401 - Opening
+        """Start a command whose stdout is a pipe, as ``Pod.popen``."""
+        return self._pod.popen(words, container=self._container, stderr=stderr, timeout=self._timeout)
+
+    def failure(self, what: str, code: int, said: Kept) -> RemoteToolFailed:
+        """The error for a command that ended with another code than 0."""
+        text = printable(said.value.decode("utf-8", "replace").strip(), limit=500)
+        return RemoteToolFailed(
+            f"{what} failed in the container with exit code {code}: {text or 'it said nothing'}",
+            hint=_advice(text),
+            route=self.route,
+        )
 
 
 def _advice(text: str) -> str:

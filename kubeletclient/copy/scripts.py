@@ -22,11 +22,14 @@ __all__ = [
     "PACK",
     "PROBE",
     "PROBED",
+    "RENAME",
+    "REPLACE",
     "SELECT",
     "SHOW",
     "SIZE",
     "STAGE",
     "STORE",
+    "SUM",
     "SUMS",
     "TARGETS",
     "TOUCH",
@@ -206,12 +209,37 @@ done
 """New name, file that it becomes a further name of, again and again."""
 
 WHOLE: Final = {
-    "cat": 'd "$1"; cat > "$v"',
-    "dd": 'd "$1"; dd of="$v" 2>/dev/null',
-    "head": 'd "$1"; head -c "$2" > "$v"',
-    "base64": 'd "$1"; base64 -d > "$v"',
+    "cat": 'd "$1"; %scat > "$v"',
+    "dd": 'd "$1"; %sdd of="$v" 2>/dev/null',
+    "head": 'd "$1"; %shead -c "$2" > "$v"',
+    "base64": 'd "$1"; base64 -d > "$v"%.0s',
 }
-"""Ways to store stdin as a file, by tool: file, size."""
+"""Ways to store stdin as a file, by tool: file, size. The forms take a command that inflates; text is never packed."""
+
+SHOW: Final = {
+    "cat": 'd "$1"; cat "$v"%s',
+    "dd": 'd "$1"; dd if="$v" bs=1048576 2>/dev/null%s',
+    "head": 'd "$1"; head -c "$2" "$v"%s',
+    "base64": 'd "$1"; base64 "$v"%.0s',
+}
+"""Ways to show a file, by tool: file, size. The forms take a command that compresses."""
+
+REPLACE: Final = """
+d "$1"; p=$v
+d "$2"
+if [ "$3" != - ]; then
+  s=$("$3" < "$p") || exit 4
+  if [ "${s%% *}" != "$4" ]; then rm -f "$p"; printf 'differs\\n'; exit; fi
+fi
+mv -f "$p" "$v"
+"""
+"""File, target, tool or "-", digest: moves the file to its place if it has that digest; else says "differs"."""
+
+SUM: Final = """
+d "$1"
+"$2" < "$v"
+"""
+"""File, tool: its digest."""
 
 GLOB: Final = """
 IFS=
@@ -235,10 +263,10 @@ tar -c$2 -f - %s%s
 """
 """Directory, flags; paths below it on stdin: an archive of just these on stdout."""
 
-SHOW: Final = {
-    "cat": 'd "$1"; exec cat "$v"',
-    "dd": 'd "$1"; dd if="$v" bs=1048576 2>/dev/null',
-    "head": 'd "$1"; exec head -c "$2" "$v"',
-    "base64": 'd "$1"; exec base64 "$v"',
-}
-"""Ways to show a file, by tool: file, size."""
+RENAME: Final = """
+d "$1"; cd "$v" || exit 3
+d "$2"; p=$v
+d "$3"
+mv -f "./$p" "./$v"
+"""
+"""Directory, name, new name."""

@@ -17,7 +17,6 @@ Directories get their modes and times last, for writing below them changes the o
 
 from __future__ import annotations
 
-import binascii
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -26,7 +25,7 @@ from functools import partial
 
 from kubeletclient.copy.checksums import ALGORITHMS, new_checksum
 from kubeletclient.copy.common import LARGE, MIB, Run, attempts, gather, mismatch, runs_of, stage_name
-from kubeletclient.copy.compress import check_compression, compressed, unpacker
+from kubeletclient.copy.compress import base64_lines, check_compression, compressed, unpacker
 from kubeletclient.copy.directories import Root, local_failure
 from kubeletclient.copy.entries import Entry, Kind, Received
 from kubeletclient.copy.errors import BadPath, CopyError, NoStrategy, SourceChanged, SourceMissing
@@ -154,7 +153,7 @@ class Upload:
         if not tools.shell:
             raise NoStrategy(
                 "the container has tar and no shell, so nothing could be verified or put in place",
-                hint="--strategy=compat sends the archive to tar alone, as kubectl cp does",
+                hint="copy through an ephemeral container with tools (kubectl debug)",
             )
         self._writer = next((tool for tool in WHOLE if tool in tools.names), "")
         self._tar = tools.tar is not None and wanted != "files"
@@ -337,11 +336,10 @@ class Upload:
 
     async def _send_file(self, item: Item) -> None:
         content = self._content(item)
-        body = WHOLE[self._writer]
+        body = WHOLE[self._writer] % unpacker(self._options.compression)
         self.report.connections += 1
         pieces: Iterator[memoryview | bytes] = _whole(content, item.entry)
-        if self._writer == "base64":
-            pieces = _base64(pieces)
+        pieces = base64_lines(pieces) if self._writer == "base64" else compressed(pieces, self._options.compression)
         await self._remote.run(script(body, self._there(item), str(item.entry.size)), what=self._writer, stdin=pieces)
         if content.fault is not None:
             raise content.fault
@@ -527,8 +525,3 @@ def _whole(content: LocalFile, entry: Entry) -> Iterator[memoryview]:
             yield piece
     finally:
         content.close()
-
-
-def _base64(pieces: Iterator[memoryview | bytes]) -> Iterator[bytes]:
-    for piece in pieces:
-        yield binascii.b2a_base64(piece)

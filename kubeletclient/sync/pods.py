@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
+from typing import IO, TYPE_CHECKING, Literal, TypedDict, Unpack, overload
 
 from kubeletclient._door import PodRef
 from kubeletclient._logs import LogOptions
@@ -27,6 +27,9 @@ from kubeletclient.sync.logs import LogStream
 from kubeletclient.sync.process import Process
 
 if TYPE_CHECKING:
+    from kubeletclient.copy.api import Path, Place
+    from kubeletclient.copy.options import CopyChoices
+    from kubeletclient.copy.report import CopyReport, ProgressFunction
     from kubeletclient.forwarding.records import OnEvent
     from kubeletclient.sync.forward import Connector, Forward, ForwardedSocket
 
@@ -306,3 +309,65 @@ class Pod:
         """
         options = LogOptions(follow, previous, since, tail, timestamps, limit_bytes)
         return LogStream(self._client, self._ref, container, options, reconnect, Deadline.after(timeout))
+
+    def copy_in(
+        self,
+        sources: Path | Sequence[Path] | IO[bytes],
+        target: Path,
+        *,
+        container: str | None = None,
+        progress: ProgressFunction | None = None,
+        **choices: Unpack[CopyChoices],
+    ) -> CopyReport:
+        """Copy files and trees into a container; ``sources`` may also be a binary file object, which becomes one file.
+
+        As ``cp -r``: a target that is a directory takes the sources below it, else it is the new name of the one
+        source. Everything is verified before it is moved to its place; see ``CopyOptions`` for the keyword arguments.
+
+        Raises CopyError (``report`` tells how far things came) and what ``run`` raises. Whatever happens, no file under
+        a final name is incomplete. ``progress`` is called with a ``Progress`` ten times a second at most; what it
+        raises ends the copy. Interrupted, the copy leaves the working directory that ``resume=True`` goes on from.
+        """
+        from kubeletclient.copy import api  # loaded when it is used
+
+        return api.on_own_loop(api.copy_in(self._place(container), sources, target, choices), progress)
+
+    def copy_out(
+        self,
+        sources: Path | Sequence[Path],
+        target: Path | IO[bytes],
+        *,
+        container: str | None = None,
+        progress: ProgressFunction | None = None,
+        **choices: Unpack[CopyChoices],
+    ) -> CopyReport:
+        """Copy files and trees out of a container; the target may also be one binary file object, for one file.
+
+        Sources may hold wildcards, which the container's shell expands. Everything else as ``copy_in``.
+        """
+        from kubeletclient.copy import api  # loaded when it is used
+
+        return api.on_own_loop(api.copy_out(self._place(container), sources, target, choices), progress)
+
+    def copy_to(
+        self,
+        path: Path,
+        other: Pod,
+        target: Path,
+        *,
+        container: str | None = None,
+        other_container: str | None = None,
+        progress: ProgressFunction | None = None,
+        **choices: Unpack[CopyChoices],
+    ) -> CopyReport:
+        """Copy a file or tree to another container, through this machine, which keeps no copy of it.
+
+        Arguments and errors as ``copy_in``; digests are compared on both sides. Nothing can be resumed or left out.
+        """
+        from kubeletclient.copy import api  # loaded when it is used
+
+        here, there = self._place(container), other._place(other_container)
+        return api.on_own_loop(api.copy_between(here, path, there, target, choices), progress)
+
+    def _place(self, container: str | None) -> Place:
+        return self._client._door, self._ref, container

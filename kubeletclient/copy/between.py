@@ -1,0 +1,184 @@
+"""From one container to another: the archive of the one is the stdin of the other, and is read on the way.
+
+This machine holds a batch at a time and no file. Digests are taken of what passes by, and both containers compute
+theirs: the source's prove that what was read is what is there, the target's that it arrived.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+from kubeletclient.copy.checksums import Checksum, add_zeros, new_checksum
+from kubeletclient.copy.common import attempts, mismatch, stage_name
+from kubeletclient.copy.directories import safe_parts
+from kubeletclient.copy.entries import Entry, Kind
+from kubeletclient.copy.errors import ArchiveError, BadPath, NoStrategy, SourceMissing, UnsafeEntry
+from kubeletclient.copy.options import CopyOptions
+from kubeletclient.copy.remote import Kept, Remote, Tools, manifest, probe
+from kubeletclient.copy.report import CopyReport, Tracker
+from kubeletclient.copy.scripts import COMMIT, PACK, RENAME, STAGE, UNPACK, script
+from kubeletclient.copy.specs import split_remote
+from kubeletclient.copy.tarread import TarReader
+
+__all__ = ["Between"]
+
+
+class Between:
+    """One copy from a container to another; ``source`` and ``target`` are reached each in its own way."""
+
+    def __init__(
+        self,
+        source: Remote,
+        path: bytes,
+        target: Remote,
+        to: bytes,
+        options: CopyOptions,
+        tracker: Tracker,
+    ) -> None:
+        self._source, self._path = source, path
+        self._remote, self._target = target, to
+        self._options = replace(options, resume=False)  # a stream begins at its beginning
+        self._tracker = tracker
+        self.report = CopyReport("between", [os.fsdecode(path)], os.fsdecode(to))
+
+    async def run(self) -> CopyReport:
+        """Do all of it; errors as of ``Upload.run``."""
+        if self._options.compression is not None or self._options.filter:
+            raise BadPath("between containers nothing is compressed or left out", hint="copy through this machine")
+        base, name = split_remote(self._path)
+        there, here = await probe(self._source, [self._path]), await self._check_target()
+        if there.paths[:1] == ("missing",):
+            raise SourceMissing(f"{os.fsdecode(self._path)!r} does not exist in the container", hint="check its path")
+        if not (there.shell and there.tar and here.tar):
+            raise NoStrategy("between containers both need sh and tar", hint="copy through this machine")
+        directory, last = split_remote(self._target)
+        inside = here.paths[0] == "directory"
+        target_base = self._target if inside else directory
+        final = name if inside else last
+        algorithm = next(
+            (each for each in ([self._options.verify] if self._options.verify != "auto" else ["cksum", "sha256", "md5"])
+             if there.digest("auto") and here.digest("auto") and _both(each, there, here)),
+            None,
+        )  # fmt: skip
+        if algorithm is None and self._options.verify not in ("auto", "none"):
+            raise NoStrategy(f"the containers cannot both compute {self._options.verify}")
+        self._algorithm = algorithm
+        self.report.verification = algorithm or "none"
+        self.report.strategy = f"tar ({there.tar} to {here.tar})"
+        stage = os.path.join(target_base, stage_name(self._path, self._target))
+
+        async def attempt(resume: bool) -> None:
+            await self._attempt(there, here, base, name, stage, target_base, final)
+
+        await attempts(attempt, self._options, self.report, self._tracker)
+        self.report.leftover = None
+        self.report.route, self.report.transport = self._remote.route, self._remote.transport
+        return self.report
+
+    async def _check_target(self) -> Tools:
+        directory, name = split_remote(self._target)
+        tools = await probe(self._remote, [self._target, directory])
+        kind, above = tools.paths or ("missing", "missing")
+        if kind != "directory" and (above != "directory" or self._target.endswith(b"/") or not name):
+            raise BadPath(f"{os.fsdecode(self._target)!r}: its directory does not exist in the container")
+        return tools
+
+    async def _attempt(
+        self, there: Tools, here: Tools, base: bytes, name: bytes, stage: bytes, target_base: bytes, final: bytes
+    ) -> None:
+        report, remote = self.report, self._remote
+        report.files = report.directories = report.links = report.bytes = 0
+        report.leftover = os.fsdecode(stage)
+        await remote.run(script(STAGE, stage, "new"), what="making the working directory")
+        receiver = _Witness(self._algorithm, name or b".", report, self._tracker)
+        reader = TarReader(receiver, self._options.limits)
+        sparse = "S" if there.tar == "gnu" and here.tar in ("gnu", "bsdtar") else ""
+        self._tracker.phase("transfer")
+        began = time.monotonic()
+        flags = "p" + ("" if self._options.preserve.times else "m") + ("" if self._options.preserve.owners else "o")
+        words = script(PACK % "", base if name else self._path, sparse, b"./" + name if name else b".")
+        await remote.run(script(UNPACK % "tar", stage, flags), what="tar", stdin=self._pieces(words, reader))
+        report.transfer_seconds += time.monotonic() - began
+        began = time.monotonic()
+        self._tracker.phase("verify", report.bytes, report.files)
+        if self._algorithm is not None:
+            known = receiver.digests.__contains__
+            for side, where, below in (
+                (self._source, base if name else self._path, name or b"."),
+                (remote, stage, b"."),
+            ):
+                found = await manifest(side, where, [below], self._algorithm, known)
+                wrong = [n for n, digest in receiver.digests.items() if found.get(n, ("", None))[0] != digest]
+                if wrong:
+                    raise mismatch([os.fsdecode(each) for each in wrong], self._algorithm)
+        else:
+            report.unverified = report.files
+        report.verify_seconds += time.monotonic() - began
+        self._tracker.phase("place")
+        if name and final and final != name:
+            await remote.run(script(RENAME, stage, name, final), what="renaming")
+        await remote.run(script(COMMIT, stage, target_base), what="moving the files to their place")
+
+    async def _pieces(self, words: list[str], reader: TarReader) -> AsyncIterator[bytes]:
+        said = Kept()
+        async with self._source.open(words, stderr=said) as process:
+            self.report.connections += 1
+            while data := await process.stdout.read1(1 << 18):
+                reader.feed(data)
+                yield data
+            code = await process.wait()
+        if code:
+            raise self._source.failure("tar", code, said)
+        reader.close()
+
+
+def _both(algorithm: str, there: Tools, here: Tools) -> bool:
+    try:
+        return there.digest(algorithm) == here.digest(algorithm) == algorithm
+    except NoStrategy:
+        return False
+
+
+class _Witness:
+    """Sees the members of an archive pass by: refuses what a target must not be given, and takes digests."""
+
+    def __init__(self, algorithm: str | None, name: bytes, report: CopyReport, tracker: Tracker) -> None:
+        self._algorithm, self._name, self._report, self._tracker = algorithm, name, report, tracker
+        self.digests: dict[bytes, str] = {}
+        self._sum: Checksum | None = None
+        self._entry = Entry(b"", Kind.FILE)
+        self._at = 0
+
+    def begin(self, entry: Entry) -> None:
+        """As ``Receiver.begin``."""
+        parts = safe_parts(entry.name, 4096)
+        if self._name != b"." and parts[:1] != (self._name,):
+            raise UnsafeEntry(f"the source container sent {entry.name!r}, which was not asked for")
+        if entry.kind not in (Kind.FILE, Kind.DIRECTORY, Kind.SYMLINK, Kind.HARDLINK):
+            raise ArchiveError(f"{entry.name!r} is a {entry.kind.value}, which is not copied")
+        entry.name = b"/".join(parts)
+        self._entry, self._at = entry, 0
+        report = self._report
+        report.files += entry.kind is Kind.FILE
+        report.directories += entry.kind is Kind.DIRECTORY
+        report.links += entry.kind in (Kind.SYMLINK, Kind.HARDLINK)
+        report.bytes += entry.size
+        self._sum = new_checksum(self._algorithm) if self._algorithm and entry.kind is Kind.FILE else None
+
+    def data(self, offset: int, view: memoryview) -> None:
+        """As ``Receiver.data``."""
+        if self._sum is not None:
+            add_zeros(self._sum, offset - self._at)
+            self._sum.update(view)
+        self._at = offset + len(view)
+        self._tracker.add_bytes(len(view))
+
+    def end(self) -> None:
+        """As ``Receiver.end``."""
+        if self._sum is not None:
+            add_zeros(self._sum, self._entry.size - self._at)
+            self.digests[self._entry.name] = self._sum.hexdigest()
+            self._tracker.add_files()
