@@ -10,6 +10,7 @@ import click
 
 _COMMANDS: Final = {
     "attach": ("kubewire.attach:attach_command", "Attach to the main process of a container."),
+    "cp": ("kubewire.cp:cp_command", "Copy files into, out of and between containers, verified."),
     "exec": ("kubewire.exec:exec_command", "Run a command in a container."),
     "fake": ("kubewire.fake:fake", "Serve a fake kubelet on this machine, for tests and trials."),
 }

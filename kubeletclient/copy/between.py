@@ -106,10 +106,8 @@ class Between:
         self._tracker.phase("verify", report.bytes, report.files)
         if self._algorithm is not None:
             known = receiver.digests.__contains__
-            for side, where, below in (
-                (self._source, base if name else self._path, name or b"."),
-                (remote, stage, b"."),
-            ):
+            sides = ((self._source, base if name else self._path, name), (remote, stage, b""))
+            for side, where, below in sides:
                 found = await manifest(side, where, [below], self._algorithm, known)
                 wrong = [n for n, digest in receiver.digests.items() if found.get(n, ("", None))[0] != digest]
                 if wrong:
