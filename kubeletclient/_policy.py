@@ -348,27 +348,36 @@ class FileSource:
 
 
 class IteratorSource:
-    """Pieces of bytes from an iterable of the caller, of any size. The next one is asked for when the last has
-    left.
+    """Pieces of bytes from an iterable of the caller, of any size. The next one is asked for when the last has been
+    framed and encrypted, so an iterable may fill one buffer again and again.
     """
 
-    __slots__ = ("_left", "_pieces", "descriptor")
+    __slots__ = ("_constant", "_left", "_pieces", "descriptor")
 
     def __init__(self, pieces: Iterable[Buffer]) -> None:
         self._pieces: Iterator[Buffer] = iter(pieces)
         self._left = memoryview(b"")
+        self._constant = True
         self.descriptor: int | None = None
 
     def next_batch(self, room: memoryview) -> Buffer:
-        """The rest of the last piece, or the next piece; empty pieces are passed over."""
+        """The rest of the last piece, or the next piece; empty pieces are passed over.
+
+        Drivers ask again before they send what does not fill a batch. What the caller may overwrite meanwhile is
+        copied into ``room`` then; it is the smaller part of a batch.
+        """
         while not self._left:
             piece = next(self._pieces, None)
             if piece is None:
                 return b""
+            self._constant = isinstance(piece, bytes)
             self._left = memoryview(piece).cast("B")
         batch = first_batch(self._left, len(room))
         self._left = self._left[len(batch) :]
-        return batch
+        if self._constant or len(batch) >= len(room):
+            return batch
+        room[: len(batch)] = batch
+        return room[: len(batch)]
 
 
 InputTarget: TypeAlias = int | Buffer | IO[bytes] | Iterable[Buffer] | None

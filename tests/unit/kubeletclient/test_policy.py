@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from kubeletclient._policy import (
     make_source,
 )
 from spdyproto.limits import Limits
+from spdyproto.types import Buffer
 
 ROOM = memoryview(bytearray(8))
 
@@ -295,3 +296,34 @@ def test_what_a_buffered_file_holds_already_is_not_lost() -> None:
 def test_what_is_no_source(stdin: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="stdin"):
         make_source(stdin)
+
+
+def refilled(pieces: Sequence[bytes]) -> Iterator[memoryview]:
+    """Each piece in the same buffer."""
+    buffer = bytearray(max(map(len, pieces)))
+    for piece in pieces:
+        buffer[: len(piece)] = piece
+        yield memoryview(buffer)[: len(piece)]
+
+
+def test_a_buffer_that_is_filled_again_and_again_is_sent_as_it_was() -> None:
+    pieces = [bytes([number]) * size for number, size in enumerate((100, 70_000, 1, 300_000, 5))]
+    source = make_source(refilled(pieces))
+    assert source is not None
+    sent = bytearray()
+    room = memoryview(bytearray(BATCH))
+    while True:
+        batches: list[Buffer] = []  # what a driver puts together before it sends
+        used = 0
+        while used < BATCH:
+            batch = source.next_batch(room[used:])
+            assert batch is not None
+            if not len(batch):
+                break
+            batches.append(batch)
+            used += len(batch)
+        for batch in batches:
+            sent += batch
+        if used < BATCH:
+            break
+    assert bytes(sent) == b"".join(pieces)

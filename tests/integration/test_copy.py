@@ -1,0 +1,334 @@
+"""Copies into, out of and between containers of the fake kubelet that run real tools, with every set of tools."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakekubelet import Container, FakeKubelet
+from fakekubelet import Pod as FakePod
+from kubeletclient import ClientCertificate, ClientError
+from kubeletclient.copy.common import LARGE
+from kubeletclient.copy.entries import Preserve
+from kubeletclient.copy.errors import (
+    BadPath,
+    CopyError,
+    LocalFileFailed,
+    NoStrategy,
+    RemoteToolFailed,
+    SourceMissing,
+    VerificationFailed,
+)
+from kubeletclient.copy.report import CopyReport, Progress
+from support.flavours import Flavour, flavour_fixture
+from support.trees import describe, every_kind, odd_names, toolset
+
+flavour = flavour_fixture()
+
+BASICS = "cat mv rm mkdir find stat readlink ln chmod touch wc id dd head tail".split()
+SETS: dict[str, dict[str, Any]] = {
+    "gnu": {"tools": [*BASICS, "tar", "cksum", "sha256sum", "gzip", "zstd"], "shell": "dash"},
+    "bash": {"tools": [*BASICS, "tar", "sha256sum"], "shell": "bash"},
+    "busybox": {"tools": [], "busybox": [*BASICS, "tar", "sha256sum", "gzip"], "shell": "busybox"},
+    "bsdtar": {"tools": [*BASICS, "bsdtar", "md5sum"], "shell": "dash"},
+    "no tar": {"tools": [*BASICS, "cksum"], "shell": "dash"},
+    "no dd": {"tools": [each for each in [*BASICS, "cksum"] if each not in ("dd", "tail")], "shell": "dash"},
+    "base64 alone": {
+        "tools": ["base64", "mv", "rm", "mkdir", "find", "stat", "readlink", "ln", "chmod", "touch", "cksum"],
+        "shell": "dash",
+    },
+    "no digest": {"tools": [*BASICS, "tar"], "shell": "dash"},
+    "no list": {"tools": ["tar", "cat", "mv", "rm", "mkdir", "cksum"], "shell": "dash"},
+}
+DIGESTS = {
+    "gnu": "cksum", "bash": "sha256", "busybox": "sha256", "bsdtar": "md5", "no tar": "cksum",
+    "no dd": "cksum", "base64 alone": "cksum", "no digest": "sizes", "no list": "none",
+}  # fmt: skip
+
+
+@dataclass
+class World:
+    """A fake kubelet, a client of it, and a tree."""
+
+    kubelet: FakeKubelet
+    flavour: Flavour
+    root: Path
+    node: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        identity = self.kubelet.credentials()
+        credentials = ClientCertificate(identity.cert_pem, identity.key_pem)
+        self.node = self.flavour.client.Kubelet(self.kubelet.url, ca=self.kubelet.ca, credentials=credentials)
+
+    def copy_in(self, sources: Any, target: Any, tools: str = "gnu", **choices: Any) -> CopyReport:
+        pod = self.node.pod(pod_name(tools))
+        report: CopyReport = self.flavour.do(lambda: pod.copy_in(sources, target, **choices))
+        return report
+
+    def copy_out(self, sources: Any, target: Any, tools: str = "gnu", **choices: Any) -> CopyReport:
+        pod = self.node.pod(pod_name(tools))
+        report: CopyReport = self.flavour.do(lambda: pod.copy_out(sources, target, **choices))
+        return report
+
+    def close(self) -> None:
+        self.flavour.do(self.node.close)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FakeKubelet, Path]]:
+    root = tmp_path_factory.mktemp("copy")
+    every_kind(root / "src")
+    odd_names(root / "src" / "odd")
+    pods = [FakePod("default/bare", [Container("main", processes=True, path=str(root / "nowhere"))])]
+    for name, tools in SETS.items():
+        container = Container("main", processes=True, path=toolset(root / name, **tools))
+        pods.append(FakePod(f"default/{pod_name(name)}", [container]))
+    with FakeKubelet(pods, allow_processes=True) as kubelet:
+        yield kubelet, root
+
+
+@pytest.fixture
+def world(flavour: Flavour, served: tuple[FakeKubelet, Path]) -> Iterator[World]:
+    world = World(served[0], flavour, served[1])
+    yield world
+    world.close()
+
+
+def pod_name(tools: str) -> str:
+    return tools.replace(" ", "-").replace(",", "")
+
+
+@pytest.mark.parametrize("tools", SETS)
+def test_a_tree_goes_in_and_comes_out(world: World, tmp_path: Path, tools: str) -> None:
+    there, back = tmp_path / "there", tmp_path / "back"
+    there.mkdir()
+    report = world.copy_in(world.root / "src", there, tools)
+    assert describe(there / "src") == describe(world.root / "src")
+    assert [path.name for path in there.iterdir()] == ["src"]
+    tree = describe(world.root / "src")
+    counts = report.files + report.directories + report.links
+    assert counts == len(tree) + 1
+    assert report.verification == DIGESTS[tools]
+    assert report.unverified == (report.files if DIGESTS[tools] in ("sizes", "none") else 0)
+    assert report.strategy.startswith("files" if tools in ("no tar", "no dd", "base64 alone") else "tar")
+    report = world.copy_out(there / "src", back, tools)
+    assert describe(back) == tree
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "there"]
+    assert report.files + report.directories + report.links == len(tree) + 1
+    assert (report.verification, report.route) == (DIGESTS[tools], "kubelet")
+
+
+@pytest.mark.parametrize("tools", ["gnu", "busybox", "no tar", "bsdtar"])
+def test_large_files_go_in_runs(world: World, tmp_path: Path, tools: str) -> None:
+    source, there, back = tmp_path / "src", tmp_path / "there", tmp_path / "back"
+    source.mkdir()
+    there.mkdir()
+    with open(source / "large", "wb") as file:
+        for _ in range(LARGE // (1 << 20) * 2):
+            file.write(os.urandom(1 << 20))
+        file.write(b"odd end")
+    (source / "small").write_bytes(b"small")
+    os.link(source / "large", source / "also large")
+    report = world.copy_in(source, there, tools, parallel=3)
+    assert describe(there / "src") == describe(source)
+    assert report.connections >= 3
+    report = world.copy_out(there / "src", back, tools, parallel=3)
+    assert describe(back) == describe(source)
+    assert report.connections >= 3
+
+
+def test_as_cp_r_with_what_is_there(world: World, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    (target / "src").mkdir(parents=True)
+    (target / "src" / "stays").write_bytes(b"stays")
+    (target / "src" / "plain").mkdir()
+    (target / "src" / "plain" / "text").write_bytes(b"old")
+    (target / "src").chmod(0o700)
+    world.copy_in(world.root / "src", target)
+    assert (target / "src" / "stays").read_bytes() == b"stays"
+    assert (target / "src" / "plain" / "text").read_bytes() == b"hello\n"
+    assert os.stat(target / "src").st_mode & 0o777 == 0o700
+    world.copy_out(world.root / "src", target)
+    assert (target / "src" / "stays").read_bytes() == b"stays"
+
+
+def test_a_file_gets_a_new_name_or_goes_below_a_directory(world: World, tmp_path: Path) -> None:
+    file = world.root / "src" / "plain" / "blocks"
+    for copy in (world.copy_in, world.copy_out):
+        copy(file, tmp_path / copy.__name__)
+        (tmp_path / f"{copy.__name__} folder").mkdir()
+        copy(file, tmp_path / f"{copy.__name__} folder")
+        assert (tmp_path / copy.__name__).read_bytes() == file.read_bytes()
+        assert (tmp_path / f"{copy.__name__} folder" / "blocks").read_bytes() == file.read_bytes()
+
+
+def test_several_sources_and_wildcards(world: World, tmp_path: Path) -> None:
+    for name in ("a.log", "b.log", "c.txt", "a b.log"):
+        (tmp_path / name).write_bytes(name.encode())
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    world.copy_in([tmp_path / "a.log", tmp_path / "c.txt"], tmp_path / "in")
+    assert sorted(path.name for path in (tmp_path / "in").iterdir()) == ["a.log", "c.txt"]
+    world.copy_out(f"{tmp_path}/*.log", tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a b.log", "a.log", "b.log"]
+    with pytest.raises(SourceMissing, match="nothing in the container matches"):
+        world.copy_out(f"{tmp_path}/*.none", tmp_path / "out")
+
+
+@pytest.mark.parametrize("tools", ["gnu", "no list", "base64 alone"])
+def test_what_is_excluded_stays(world: World, tmp_path: Path, tools: str) -> None:
+    wanted = {name: facts for name, facts in describe(world.root / "src" / "plain").items() if name != b"secret"}
+    world.copy_out(world.root / "src" / "plain", tmp_path / "out", tools, exclude=["secret"])
+    assert describe(tmp_path / "out") == wanted
+    world.copy_in(world.root / "src" / "plain", tmp_path / "in", tools, exclude=["s*"], include=["script"])
+    assert sorted(path.name for path in (tmp_path / "in").iterdir()) == ["blocks", "nothing", "script", "text"]
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd"])
+@pytest.mark.parametrize("strategy", ["tar", "files"])
+def test_compressed(world: World, tmp_path: Path, compression: str, strategy: str) -> None:
+    (tmp_path / "in").mkdir()
+    report = world.copy_in(world.root / "src", tmp_path / "in", compression=compression, strategy=strategy)
+    assert report.compression == compression
+    world.copy_out(tmp_path / "in" / "src", tmp_path / "out", compression=compression, strategy=strategy)
+    assert describe(tmp_path / "out") == describe(world.root / "src")
+    with pytest.raises(NoStrategy, match="the container has no zstd"):
+        world.copy_in(world.root / "src", tmp_path / "in", "busybox", compression="zstd")
+
+
+def test_links_can_be_followed(world: World, tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "file").write_bytes(b"data")
+    (tmp_path / "src" / "link").symlink_to("file")
+    follow = Preserve(links="follow")
+    world.copy_in(tmp_path / "src", tmp_path / "in", preserve=follow)
+    world.copy_out(tmp_path / "src", tmp_path / "out", preserve=follow)
+    for target in ("in", "out"):
+        assert not (tmp_path / target / "link").is_symlink()
+        assert (tmp_path / target / "link").read_bytes() == b"data"
+
+
+def test_a_stream_goes_in_and_comes_out(world: World, tmp_path: Path) -> None:
+    data = os.urandom(1_000_003)
+    for tools in ("gnu", "busybox", "base64 alone"):
+        report = world.copy_in(io.BytesIO(data), tmp_path / tools, tools)
+        assert (tmp_path / tools).read_bytes() == data
+        assert (report.bytes, report.verification) == (len(data), DIGESTS[tools])
+        out = io.BytesIO()
+        assert world.copy_out(tmp_path / tools, out, tools).verification == DIGESTS[tools]
+        assert out.getvalue() == data
+    with pytest.raises(BadPath, match="is a directory in the container"):
+        world.copy_in(io.BytesIO(data), tmp_path)
+
+
+def test_container_to_container(world: World, tmp_path: Path) -> None:
+    other = world.node.pod("busybox")
+    pod = world.node.pod("gnu")
+    (tmp_path / "there").mkdir()
+    report: CopyReport = world.flavour.do(lambda: pod.copy_to(world.root / "src", other, tmp_path / "there"))
+    tree = describe(world.root / "src")
+    found = describe(tmp_path / "there" / "src")
+    for name in (b"sealed", b"plain", b"empty"):  # busybox does not keep the times of directories
+        tree[name], found[name] = tree[name][:2], found[name][:2]
+    assert found == tree
+    assert (report.verification, report.files) == ("sha256", sum(1 for facts in tree.values() if len(facts) > 3) - 1)
+    world.flavour.do(lambda: other.copy_to(world.root / "src" / "plain", pod, tmp_path / "renamed"))
+    assert describe(tmp_path / "renamed", times=False) == describe(world.root / "src" / "plain", times=False)
+
+
+def test_a_dry_run_changes_nothing(world: World, tmp_path: Path) -> None:
+    before = describe(tmp_path)
+    report = world.copy_in(world.root / "src", tmp_path, dry_run=True)
+    assert (report.dry_run, report.bytes > 0, report.files > 0) == (True, True, True)
+    report = world.copy_out(world.root / "src", tmp_path, dry_run=True)
+    assert (report.dry_run, report.bytes > 0, report.files > 0) == (True, True, True)
+    assert describe(tmp_path) == before
+
+
+def test_progress_is_told(world: World, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    world.copy_in(world.root / "src" / "plain", tmp_path / "in", progress=seen.append)
+    world.flavour.do(lambda: None)  # what was told to a loop has arrived
+    phases = list(dict.fromkeys(each.phase for each in seen))
+    assert phases == ["scan", "transfer", "verify", "place"]
+    transfer = [each for each in seen if each.phase == "transfer"][-1]
+    assert (transfer.bytes, transfer.files) == (transfer.total_bytes, transfer.total_files)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "kind", "part"),
+    [
+        ("nosuch", "x", SourceMissing, "does not exist"),
+        ("src", "no/such/place", BadPath, "does not exist in the container"),
+        ("src", "nosuch/", BadPath, "is no directory in the container"),
+    ],
+)
+def test_what_cannot_go_in(
+    world: World, tmp_path: Path, source: str, target: str, kind: type[CopyError], part: str
+) -> None:
+    with pytest.raises(kind, match=part):
+        world.copy_in(world.root / source, f"{tmp_path}/{target}")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "kind", "part"),
+    [
+        ("nosuch", "x", SourceMissing, "does not exist in the container"),
+        ("src", "no/such/place", LocalFileFailed, "No such file"),
+        ("src", "nosuch/", BadPath, "is no directory"),
+    ],
+)
+def test_what_cannot_come_out(
+    world: World, tmp_path: Path, source: str, target: str, kind: type[CopyError], part: str
+) -> None:
+    with pytest.raises(kind, match=part):
+        world.copy_out(world.root / source, f"{tmp_path}/{target}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_container_without_anything_says_what_was_looked_for(world: World, tmp_path: Path) -> None:
+    for copy in (world.copy_in, world.copy_out):
+        with pytest.raises(NoStrategy, match="neither a shell nor tar; looked for sh, tar and bsdtar"):
+            copy(world.root / "src", tmp_path / "x", "bare")
+
+
+def test_a_digest_that_is_not_there_is_refused(world: World, tmp_path: Path) -> None:
+    with pytest.raises(NoStrategy, match="cannot compute sha256"):
+        world.copy_in(world.root / "src", tmp_path, "no tar", verify="sha256")
+
+
+def test_right_size_and_wrong_content_is_caught(world: World, tmp_path: Path) -> None:
+    """A tool that lies about what it stored: the copy ends with an error, and nothing is in place."""
+    lying = tmp_path / "bin"
+    shutil.copytree(world.root / "gnu", lying, symlinks=True)
+    (lying / "tar").unlink()
+    tar = shutil.which("tar")
+    spoil = "[ -f src/plain/blocks ] && dd if=/dev/zero of=src/plain/blocks bs=10240 count=1 2>/dev/null"
+    (lying / "tar").write_text(f'#!/bin/sh\n{tar} "$@" && [ "$1" != --version ] && {spoil}; exit 0\n')
+    (lying / "tar").chmod(0o755)
+    pod = FakePod("default/lying", [Container("main", processes=True, path=str(lying))])
+    world.kubelet.pods.add(pod)
+    (tmp_path / "target").mkdir()
+    with pytest.raises(
+        VerificationFailed, match=r"1 files differ from their source by cksum: 'src/plain/blocks'"
+    ) as caught:
+        world.copy_in(world.root / "src", tmp_path / "target", "lying", retries=1)
+    assert not (tmp_path / "target" / "src").exists()
+    assert caught.value.report is not None
+    assert (caught.value.report.retries, caught.value.report.leftover is not None) == (1, True)
+
+
+def test_a_read_only_target_says_so(world: World) -> None:
+    with pytest.raises((RemoteToolFailed, BadPath)) as caught:
+        world.copy_in(world.root / "src" / "plain" / "text", "/proc/kubewire")
+    assert isinstance(caught.value, ClientError)
+    with pytest.raises(LocalFileFailed):
+        world.copy_out(world.root / "src" / "plain" / "text", "/proc/kubewire")
