@@ -80,7 +80,10 @@ def on_own_loop(job: Job, progress: ProgressFunction | None) -> CopyReport:
     """Run it on this thread, or, where a loop runs already, in a thread that is waited for."""
     try:
         asyncio.get_running_loop()
+        busy = True
     except RuntimeError:
+        busy = False
+    if not busy:
         return asyncio.run(job(progress))
     outcome: list[CopyReport | BaseException] = []
 

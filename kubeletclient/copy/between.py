@@ -19,7 +19,7 @@ from kubeletclient.copy.errors import ArchiveError, BadPath, NoStrategy, SourceM
 from kubeletclient.copy.options import CopyOptions
 from kubeletclient.copy.remote import Kept, Remote, Tools, manifest, probe
 from kubeletclient.copy.report import CopyReport, Tracker
-from kubeletclient.copy.scripts import COMMIT, PACK, RENAME, STAGE, UNPACK, script
+from kubeletclient.copy.scripts import COMMIT, PACK, RENAME, STAGE, TOUCH, UNPACK, script
 from kubeletclient.copy.specs import split_remote
 from kubeletclient.copy.tarread import TarReader
 
@@ -99,8 +99,12 @@ class Between:
         self._tracker.phase("transfer")
         began = time.monotonic()
         flags = "p" + ("" if self._options.preserve.times else "m") + ("" if self._options.preserve.owners else "o")
-        words = script(PACK % "", base if name else self._path, sparse, b"./" + name if name else b".")
-        await remote.run(script(UNPACK % "tar", stage, flags), what="tar", stdin=self._pieces(words, reader))
+        words = script(
+            PACK % (there.tar_command, ""), base if name else self._path, sparse, b"./" + name if name else b"."
+        )
+        await remote.run(script(UNPACK % here.tar_command, stage, flags), what="tar", stdin=self._pieces(words, reader))
+        if here.tar not in ("gnu", "bsdtar") and self._options.preserve.times and "touch" in here.names:
+            await self._touch(receiver.directories, stage)  # busybox forgets times of directories
         report.transfer_seconds += time.monotonic() - began
         began = time.monotonic()
         self._tracker.phase("verify", report.bytes, report.files)
@@ -119,6 +123,13 @@ class Between:
         if name and final and final != name:
             await remote.run(script(RENAME, stage, name, final), what="renaming")
         await remote.run(script(COMMIT, stage, target_base), what="moving the files to their place")
+
+    async def _touch(self, directories: list[Entry], stage: bytes) -> None:
+        words: list[bytes | str] = []
+        for entry in reversed(directories):
+            words += [os.path.join(stage, entry.name), "-", str(entry.mtime // 10**9)]
+        for at in range(0, len(words), 300):
+            await self._remote.run(script(TOUCH, *words[at : at + 300]), what="setting times")
 
     async def _pieces(self, words: list[str], reader: TarReader) -> AsyncIterator[bytes]:
         said = Kept()
@@ -146,6 +157,7 @@ class _Witness:
     def __init__(self, algorithm: str | None, name: bytes, report: CopyReport, tracker: Tracker) -> None:
         self._algorithm, self._name, self._report, self._tracker = algorithm, name, report, tracker
         self.digests: dict[bytes, str] = {}
+        self.directories: list[Entry] = []
         self._sum: Checksum | None = None
         self._entry = Entry(b"", Kind.FILE)
         self._at = 0
@@ -162,6 +174,8 @@ class _Witness:
         report = self._report
         report.files += entry.kind is Kind.FILE
         report.directories += entry.kind is Kind.DIRECTORY
+        if entry.kind is Kind.DIRECTORY:
+            self.directories.append(entry)
         report.links += entry.kind in (Kind.SYMLINK, Kind.HARDLINK)
         report.bytes += entry.size
         self._sum = new_checksum(self._algorithm) if self._algorithm and entry.kind is Kind.FILE else None

@@ -25,8 +25,11 @@ __all__ = ["Source", "Transfer"]
 
 _STREAM_FILES: Final = 2000  # as in upload
 _BATCH: Final = 100
-_SELECTS: Final = {"gnu": "--null --no-recursion -T -", "bsdtar": "--null -n -T -", "busybox": "-T -"}
-"""How each tar takes names from stdin. Busybox ends them with newlines and knows no other way."""
+_NO_RECURSION: Final = {"gnu": "--no-recursion", "bsdtar": "-n"}
+"""The tars that take names from stdin. Busybox can be built without, and ends them with newlines if not."""
+
+_ARGUMENTS: Final = 200
+"""Names that other tars get as arguments of one command."""
 
 
 @dataclass(slots=True)
@@ -78,7 +81,7 @@ class Transfer:
         """All of it, but the verification of what came by tar or whole."""
         source = self.source
         if source.entries is None:
-            await self._whole_archive()
+            await self._whole_archive(None)
             return
         large = [entry for entry in source.entries if self._is_large(entry)]
         small = [entry for entry in source.entries if entry.kind is Kind.FILE and not self._is_large(entry)]
@@ -86,16 +89,17 @@ class Transfer:
         self._directories()
         if self._resuming and self._algorithm is not None:
             small = await self._missing(small)
-        selects = _SELECTS.get(self._tools.tar or "") if self.copy.tar else None
-        odd: list[Entry] = []
-        if selects is not None and self._tools.tar == "busybox":
-            odd = [entry for entry in small if b"\n" in entry.name]
-            small = [entry for entry in small if b"\n" not in entry.name]
-        if selects is not None:
-            await self._archives(small, selects)
+        if not self.copy.tar:
+            await gather([partial(self._file, entry) for entry in small], self._options.parallel)
+        elif self._tools.tar in _NO_RECURSION:
+            await self._archives(small)
+        elif large or self._resuming:
+            batches = [small[at : at + _ARGUMENTS] for at in range(0, len(small), _ARGUMENTS)]
+            await gather([partial(self._archive, batch) for batch in batches], self._options.parallel)
         else:
-            odd = small
-        await gather([partial(self._file, entry) for entry in odd], self._options.parallel)
+            # Which name of a file holds its content is the archive's choice.
+            linked = [entry for entry in source.entries if entry.kind is Kind.HARDLINK]
+            await self._whole_archive({entry.name for entry in [*small, *linked]})
         await self._runs(large)
         await self._links(links)
         self._finish()
@@ -117,30 +121,31 @@ class Transfer:
 
     # -- tar ---------------------------------------------------------------------------------------------------------
 
-    async def _whole_archive(self) -> None:
+    async def _whole_archive(self, wanted: set[bytes] | None) -> None:
+        """Everything in one stream, of which ``wanted`` is kept; None keeps what the user wants."""
         source, options = self.source, self._options
         extractor = self._extractor()
-        receiver = _Renamed(self, extractor, count=True)
-        sparse = "S" if self._tools.tar == "gnu" else ""
+        receiver = _Renamed(self, extractor, wanted)
         follow = "h" if options.preserve.links == "follow" else ""
-        self._report.connections += 1
         if self._tools.shell:
-            words = script(PACK % packer(options.compression), source.base, sparse + follow, b"./" + source.name)
+            body = PACK % (self._tools.tar_command, packer(options.compression))
+            words = script(body, source.base, self._sparse + follow, b"./" + source.name)
         else:
-            words = [
-                self._tools.tar or "tar",
-                f"-c{follow}f",
-                "-",
-                "-C",
-                os.fsdecode(source.base),
-                "./" + os.fsdecode(source.name),
-            ]
+            below = os.fsdecode(source.name)
+            words = [self._tools.tar_command, f"-c{follow}f", "-", "-C", os.fsdecode(source.base), f"./{below}"]
         await self._unpack(words, receiver, extractor)
+        if wanted is not None:
+            receiver.check()
+            return
         extractor.finish()
-        if not self._report.files and not self._report.directories and not self._report.links:
+        if not receiver.seen:
             raise ArchiveError("the container's tar sent nothing", hint="check the source's path and permissions")
 
-    async def _archives(self, files: list[Entry], selects: str) -> None:
+    @property
+    def _sparse(self) -> str:
+        return "S" if self._tools.tar == "gnu" else ""
+
+    async def _archives(self, files: list[Entry]) -> None:
         total = sum(entry.size for entry in files)
         count = min(self._options.parallel, max(total // LARGE, len(files) // _STREAM_FILES, 1))
         share = -(-max(total, 1) // count)
@@ -152,28 +157,29 @@ class Transfer:
                 filled = 0
             streams[-1].append(entry)
             filled += entry.size
-        await gather([partial(self._archive, part, selects) for part in streams if part], count)
+        await gather([partial(self._archive, part) for part in streams if part], count)
 
-    async def _archive(self, files: Sequence[Entry], selects: str) -> None:
-        end = b"\n" if self._tools.tar == "busybox" else b"\0"
-        wanted = {entry.name for entry in files}
+    async def _archive(self, files: Sequence[Entry]) -> None:
+        """Just these files in one stream."""
         extractor = self._extractor()
-        receiver = _Renamed(self, extractor, wanted)
-        sparse = "S" if self._tools.tar == "gnu" else ""
-        self._report.connections += 1
-        words = script(SELECT % (selects, packer(self._options.compression)), self.source.base, sparse)
-        names = (
-            b"".join(b"./" + entry.name + end for entry in files[at : at + 500]) for at in range(0, len(files), 500)
-        )
-        await self._unpack(words, receiver, extractor, stdin=names)
-        if wanted - receiver.seen:
-            missing = sorted(wanted - receiver.seen)
-            raise ArchiveError(f"the container's tar left out {missing[0]!r} and {len(missing) - 1} more")
+        receiver = _Renamed(self, extractor, {entry.name for entry in files})
+        tar, pack = self._tools.tar_command, packer(self._options.compression)
+        names = [b"./" + entry.name for entry in files]
+        option = _NO_RECURSION.get(self._tools.tar or "")
+        stdin: object = None
+        if option is not None:
+            words = script(SELECT % (tar, option, pack), self.source.base, self._sparse)
+            stdin = (b"\0".join([*names[at : at + 500], b""]) for at in range(0, len(names), 500))
+        else:
+            words = script(PACK % (tar, pack), self.source.base, "", *names)
+        await self._unpack(words, receiver, extractor, stdin)
+        receiver.check()
 
     async def _unpack(
         self, words: Sequence[str], receiver: _Renamed, extractor: Extractor, stdin: object = None
     ) -> None:
         reader = TarReader(receiver, self._options.limits)
+        self._report.connections += 1
         try:
             await self._remote.run(
                 words, what="tar", stdin=stdin, stdout=inflater(reader.feed, self._options.compression)
@@ -445,30 +451,33 @@ class Transfer:
 class _Renamed:
     """Between the reader and the extractor: gives each member its name at the target, and notes its digest."""
 
-    def __init__(
-        self, transfer: Transfer, extractor: Extractor, wanted: set[bytes] | None = None, *, count: bool = False
-    ) -> None:
-        self._transfer, self._extractor, self._wanted, self._count = transfer, extractor, wanted, count
+    def __init__(self, transfer: Transfer, extractor: Extractor, wanted: set[bytes] | None) -> None:
+        self._transfer, self._extractor, self._wanted = transfer, extractor, wanted
         self.seen: set[bytes] = set()
         self._name = b""
         self._parts: Parts = ()
         self._open = False
-        self.data = extractor.data
+
+    def check(self) -> None:
+        """Raises ArchiveError where something wanted did not come."""
+        missing = sorted((self._wanted or set()) - self.seen)
+        if missing:
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise ArchiveError(f"the container's tar left out {missing[0]!r}{more}", hint="its stderr says more")
 
     def begin(self, entry: Entry) -> None:
+        """As ``Receiver.begin``."""
         transfer = self._transfer
         name = entry.name.removeprefix(b"./").rstrip(b"/") or b"."
-        self._open = False
-        if self._wanted is not None and name not in self._wanted:
-            if entry.kind is not Kind.DIRECTORY:
-                raise ArchiveError(f"the container's tar sent {name!r}, which was not asked for")
-            return
         parts = transfer.parts(name)
-        if self._count:
+        self._open = False
+        if self._wanted is None:
             entry.name = name
             if not transfer.copy.wanted(transfer.source, entry):
                 return
             transfer.copy.count(entry)
+        elif name not in self._wanted:
+            return
         self._open = True
         self._name, self._parts = name, parts
         entry.name = b"/".join(parts)
@@ -477,7 +486,13 @@ class _Renamed:
         self.seen.add(name)
         self._extractor.begin(entry)
 
+    def data(self, offset: int, view: memoryview) -> None:
+        """As ``Receiver.data``."""
+        if self._open:
+            self._extractor.data(offset, view)
+
     def end(self) -> None:
+        """As ``Receiver.end``."""
         if not self._open:
             return
         self._extractor.end()

@@ -18,6 +18,7 @@ from spdyproto.text import printable
 __all__ = ["Kept", "Records", "Remote", "Tools", "list_tree", "manifest", "probe"]
 
 _STDERR_KEPT: Final = 4096
+_ESCAPED: Final = re.compile(rb"\\(.)", re.DOTALL)
 _LINE: Final = re.compile(rb"([0-9a-f]+) (\d+) (-?\d+) (\d+) (\d+) (\d+) (\S+) ")
 
 
@@ -157,6 +158,11 @@ class Tools:
             f"the container cannot compute {wanted}: it needs sh, find and {ALGORITHMS[wanted]}",
             hint="choose another digest, or --verify=auto for the best that is there",
         )
+
+    @property
+    def tar_command(self) -> str:
+        """What to call tar by."""
+        return "tar" if "tar" in self.names else "bsdtar"
 
     @property
     def lists(self) -> bool:
@@ -311,7 +317,7 @@ class _Digests:
         assert match is not None
         name = match[3].removeprefix(b"./")
         if not self._cksum and match[1]:
-            name = name.replace(b"\\n", b"\n").replace(b"\\\\", b"\\")
+            name = _ESCAPED.sub(lambda found: b"\n" if found[1] == b"n" else found[1], name)
         if self._known(name):
             self._found[name] = (match[1].decode(), int(match[2])) if self._cksum else (match[2].decode(), None)
             self._open = b""

@@ -154,9 +154,9 @@ shift 2
 n=$#
 for a; do d "$a"; set -- "$@" "$v"; done
 shift "$n"
-tar -c$flags -f - "$@"%s
+%s -c$flags -f - "$@"%s
 """
-"""Directory, flags, then paths below it: an archive on stdout."""
+"""Directory, flags, then paths below it: an archive on stdout. The form takes tar and a command that compresses."""
 
 SIZE: Final = """
 d "$1"
@@ -259,9 +259,10 @@ for a; do d "$a"; readlink "$v" || exit 4; printf '\\000'; done
 
 SELECT: Final = """
 d "$1"; cd "$v" || exit 3
-tar -c$2 -f - %s%s
+%s -c$2 -f - --null %s -T -%s
 """
-"""Directory, flags; paths below it on stdin: an archive of just these on stdout."""
+"""Directory, flags; paths below it on stdin: an archive of just these on stdout. The form takes tar, an option and a
+command that compresses."""
 
 RENAME: Final = """
 d "$1"; cd "$v" || exit 3

@@ -223,7 +223,7 @@ class Upload:
         else:
             await self._send_files(small)
         await self._send_runs(large, resume)
-        if not self._tar or large:
+        if not self._tar or large or self._tools.tar not in ("gnu", "bsdtar"):  # busybox forgets times of directories
             await self._finish(large)
         report.transfer_seconds += time.monotonic() - began - (report.verify_seconds - verified)
         await self._verify([item for item in small if item.entry.kind is Kind.FILE])
@@ -279,7 +279,7 @@ class Upload:
         preserve = self._options.preserve
         archive = write_archive(self._members(items, faults), room, owners=preserve.owners, sparse=self._sparse)
         flags = "p" + ("" if preserve.times else "m") + ("" if preserve.owners else "o")
-        body = UNPACK % (unpacker(self._options.compression) + ("bsdtar" if "tar" not in self._tools.names else "tar"))
+        body = UNPACK % (unpacker(self._options.compression) + self._tools.tar_command)
         self.report.connections += 1
         await self._remote.run(
             script(body, self._stage, flags), what="tar", stdin=compressed(archive, self._options.compression)

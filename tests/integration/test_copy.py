@@ -184,7 +184,8 @@ def test_several_sources_and_wildcards(world: World, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("tools", ["gnu", "no list", "base64 alone"])
 def test_what_is_excluded_stays(world: World, tmp_path: Path, tools: str) -> None:
-    wanted = {name: facts for name, facts in describe(world.root / "src" / "plain").items() if name != b"secret"}
+    plain = describe(world.root / "src" / "plain")
+    wanted = {name: facts[:4] for name, facts in plain.items() if name != b"secret"}  # the other name of text stays
     world.copy_out(world.root / "src" / "plain", tmp_path / "out", tools, exclude=["secret"])
     assert describe(tmp_path / "out") == wanted
     world.copy_in(world.root / "src" / "plain", tmp_path / "in", tools, exclude=["s*"], include=["script"])
@@ -235,12 +236,11 @@ def test_container_to_container(world: World, tmp_path: Path) -> None:
     report: CopyReport = world.flavour.do(lambda: pod.copy_to(world.root / "src", other, tmp_path / "there"))
     tree = describe(world.root / "src")
     found = describe(tmp_path / "there" / "src")
-    for name in (b"sealed", b"plain", b"empty"):  # busybox does not keep the times of directories
-        tree[name], found[name] = tree[name][:2], found[name][:2]
     assert found == tree
     assert (report.verification, report.files) == ("sha256", sum(1 for facts in tree.values() if len(facts) > 3) - 1)
     world.flavour.do(lambda: other.copy_to(world.root / "src" / "plain", pod, tmp_path / "renamed"))
-    assert describe(tmp_path / "renamed", times=False) == describe(world.root / "src" / "plain", times=False)
+    renamed = {name: facts[:4] for name, facts in describe(tmp_path / "renamed").items()}
+    assert renamed == {name: facts[:4] for name, facts in describe(world.root / "src" / "plain").items()}
 
 
 def test_a_dry_run_changes_nothing(world: World, tmp_path: Path) -> None:
