@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from kubewire.connection import Connection, connection_options, take_connection
-from kubewire.exec import UNKNOWN, WRONG_USAGE, report_failure, split_pod
+from kubewire.exec import UNKNOWN, WRONG_USAGE, report_failure
 from kubewire.progress import Display
 
 if TYPE_CHECKING:
@@ -145,39 +144,32 @@ def _run(request: _Request) -> int:
 
 def _copy(request: _Request, display: Display) -> CopyReport:
     choices: Any = request.choices
-    with ExitStack() as stack:
-        first, target = request.sources[0], request.target
-        if first.pod and target.pod:
-            source, other = _pod(request, first, stack), _pod(request, target, stack)
-            return source.copy_to(
-                first.path,
-                other,
-                target.path,
-                container=first.container or request.container,
-                other_container=target.container or request.container,
-                progress=display.update,
-                **choices,
-            )
-        if target.pod:
-            sources: Any = sys.stdin.buffer if first.is_stream else [spec.path for spec in request.sources]
-            pod, container = _pod(request, target, stack), target.container or request.container
-            return pod.copy_in(sources, target.path, container=container, progress=display.update, **choices)
-        pod, container = _pod(request, first, stack), first.container or request.container
-        where: Any = sys.stdout.buffer if target.is_stream else target.path
-        paths = [spec.path for spec in request.sources]
-        return pod.copy_out(paths, where, container=container, progress=display.update, **choices)
+    first, target = request.sources[0], request.target
+    if first.pod and target.pod:
+        source, other = _pod(request, first), _pod(request, target)
+        return source.copy_to(
+            first.path,
+            other,
+            target.path,
+            container=first.container or request.container,
+            other_container=target.container or request.container,
+            progress=display.update,
+            **choices,
+        )
+    if target.pod:
+        sources: Any = sys.stdin.buffer if first.is_stream else [spec.path for spec in request.sources]
+        pod, container = _pod(request, target), target.container or request.container
+        return pod.copy_in(sources, target.path, container=container, progress=display.update, **choices)
+    pod, container = _pod(request, first), first.container or request.container
+    where: Any = sys.stdout.buffer if target.is_stream else target.path
+    paths = [spec.path for spec in request.sources]
+    return pod.copy_out(paths, where, container=container, progress=display.update, **choices)
 
 
-def _pod(request: _Request, spec: Spec, stack: ExitStack) -> Pod:
-    from kubeletclient import Kubelet
-    from kubewire import __version__
-
-    if not request.connection.kubelet:
-        raise click.UsageError("give --kubelet URL, the kubelet to go to")
+def _pod(request: _Request, spec: Spec) -> Pod:
     assert spec.pod is not None
-    namespace, name = split_pod(spec.pod, spec.namespace or request.namespace)
-    node = Kubelet(request.connection.kubelet, **request.connection.trust(), user_agent=f"kubewire/{__version__}")
-    return stack.enter_context(node).pod(name, namespace=namespace)
+    name = spec.pod if spec.namespace is None else f"{spec.namespace}/{spec.pod}"
+    return request.connection.open_pod(name, None if spec.namespace else request.namespace)
 
 
 def _label(request: _Request) -> str:
