@@ -15,7 +15,7 @@ from kubeletclient.copy.errors import ArchiveError
 from kubeletclient.copy.extract import Extractor
 from kubeletclient.copy.tarread import TarReader
 from kubeletclient.copy.tarwrite import header, trailer
-from support.trees import describe, every_kind, odd_names
+from support.trees import describe, every_kind, odd_names, require_tools
 
 
 class Seen:
@@ -70,6 +70,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("step", [None, 512, 10007, 700])
 @pytest.mark.parametrize("tar", TARS)
 def test_what_each_tar_writes(tree: Path, tmp_path: Path, tar: str, step: int | None) -> None:
+    require_tools(TARS[tar][0])
     data = subprocess.run(TARS[tar], cwd=tree.parent, capture_output=True, check=True).stdout
     with Root(str(tmp_path)) as root:
         extractor = Extractor(root)

@@ -13,7 +13,7 @@ from kubeletclient.copy.directories import Root
 from kubeletclient.copy.entries import Entry, Kind, Received
 from kubeletclient.copy.scan import LocalFile, Scan
 from kubeletclient.copy.tarwrite import Content, header, trailer, write_archive
-from support.trees import describe, every_kind, odd_names
+from support.trees import describe, every_kind, odd_names, require_tools
 
 TARS = {
     "gnu": (["tar", "-xpf", "-"], True),
@@ -54,6 +54,7 @@ def archive(tree: Path, *, sparse: bool, room: int = 65536, digests: dict[bytes,
 @pytest.mark.parametrize("tar", TARS)
 def test_each_tar_reads_it(tree: Path, tmp_path: Path, tar: str) -> None:
     words, sparse = TARS[tar]
+    require_tools(words[0])
     subprocess.run(words, input=archive(tree, sparse=sparse), cwd=tmp_path, check=True, capture_output=True)
     found, expected = describe(tmp_path / "src", holes=sparse), describe(tree, holes=sparse)
     if tar == "busybox":  # it sets the time of a directory when it makes it, and then writes below it
