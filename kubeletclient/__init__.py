@@ -73,10 +73,13 @@ if TYPE_CHECKING:
     from kubeletclient.forwarding.records import ForwardedConnection, ForwardEvent
     from kubeletclient.known_nodes import KnownNodes
     from kubeletclient.plugins import PluginPolicy
-    from kubeletclient.results import Completed
+    from kubeletclient.results import Completed, Reply
+    from kubeletclient.selection import PodFacts
     from kubeletclient.sync.client import Kubelet, connect_exec
     from kubeletclient.sync.cluster import Cluster
     from kubeletclient.sync.forward import Forward
+    from kubeletclient.sync.logs import LogStream
+    from kubeletclient.sync.nodes import Node
     from kubeletclient.sync.pods import Pod
     from kubeletclient.sync.process import Process
     from spdyproto.channels.events import StreamSet
@@ -124,7 +127,9 @@ __all__ = [
     "Kubelet",
     "KubewireError",
     "Limits",
+    "LogStream",
     "NameResolutionError",
+    "Node",
     "NotFound",
     "NotTLSError",
     "OutcomeUnknown",
@@ -133,6 +138,7 @@ __all__ = [
     "PinnedCertificateChanged",
     "PluginPolicy",
     "Pod",
+    "PodFacts",
     "PodUnavailable",
     "Process",
     "ProcessClosed",
@@ -141,6 +147,7 @@ __all__ = [
     "ProxyError",
     "Redirected",
     "RemoteError",
+    "Reply",
     "ServerError",
     "StdinCannotEnd",
     "StdinClosed",
@@ -178,8 +185,12 @@ _HOMES = {
     "ForwardedConnection": "kubeletclient.forwarding.records",
     "Kubelet": "kubeletclient.sync.client",
     "Limits": "spdyproto.limits",
+    "LogStream": "kubeletclient.sync.logs",
+    "Node": "kubeletclient.sync.nodes",
+    "Reply": "kubeletclient.results",
     "PIPE": "kubeletclient._policy",
     "Pod": "kubeletclient.sync.pods",
+    "PodFacts": "kubeletclient.selection",
     "Process": "kubeletclient.sync.process",
     "StreamSet": "spdyproto.channels.events",
     "connect_exec": "kubeletclient.sync.client",

@@ -26,7 +26,7 @@ from kubeletclient.endpoints import (
     segment,
 )
 from kubeletclient.routes import Via
-from kubeletclient.selection import Selected, parse_pods
+from kubeletclient.selection import PodFacts, Selected, parse_pods
 from spdyproto.channels.events import StreamSet
 from spdyproto.limits import MIB
 
@@ -176,6 +176,12 @@ class Door(Protocol):
     def reach(self, pod: PodRef, container: str | None, ask: Ask) -> Reach:
         """Open a session with ``container``, or the pod's default one; the generator's result is ``Open``'s answer."""
 
+    def find(self, pod: PodRef) -> Generator[Command, Any, PodFacts]:
+        """The pod that is meant. Raises NotFound."""
+
+    def reach_node(self, node: str, via: Via | None, verb: str, target: Callable[[Way], Target]) -> Reach:
+        """Send a plain request to a node's kubelet."""
+
 
 class KubeletDoor:
     """Straight to one kubelet, whatever happens."""
@@ -187,20 +193,23 @@ class KubeletDoor:
         """See ``Door``."""
         name = container or pod.default_container
         if name is None and ask.of_a_container:
-            name = pod.default_container = yield from self._default_container(pod)
+            facts = yield from self.find(pod, "no container was named, and ", "give container=")
+            name = pod.default_container = facts.choose(None, "kubelet", f"{self.way.endpoint}/pods")
         return (yield Open(self.way, ask.target(self.way, pod, name or "")))
 
-    def _default_container(self, pod: PodRef) -> Generator[Command, Any, str]:
-        document = yield Fetch(
-            self.way, "/pods", "the kubelet's list of pods", "no container was named, and ", "give container="
-        )
-        url = f"{self.way.endpoint}/pods"
+    def reach_node(self, node: str, via: Via | None, verb: str, target: Callable[[Way], Target]) -> Reach:
+        """See ``Door``."""
+        return (yield Open(self.way, target(self.way)))
+
+    def find(self, pod: PodRef, why: str = "", hint: str = "") -> Generator[Command, Any, PodFacts]:
+        """See ``Door``; from the kubelet's own list."""
+        document = yield Fetch(self.way, "/pods", "the kubelet's list of pods", why, hint)
         for facts in parse_pods(document):
             if (facts.namespace, facts.name) == (pod.namespace, pod.name) and pod.uid in (None, facts.uid):
-                return facts.choose(None, "kubelet", url)
+                return facts
         raise errors.NotFound(
             f"no pod {pod.name!r} runs in namespace {pod.namespace!r} on this node",
             hint="check namespace and pod name, and that the pod runs on this node",
             route="kubelet",
-            url=url,
+            url=f"{self.way.endpoint}/pods",
         )

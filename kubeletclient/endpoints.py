@@ -20,6 +20,7 @@ __all__ = [
     "Endpoint",
     "Target",
     "attach_target",
+    "checked_path",
     "exec_target",
     "forward_target",
     "kubelet_target",
@@ -146,6 +147,14 @@ def kubelet_target(endpoint: Endpoint, path: str, options: Sequence[tuple[str, s
     path = endpoint.prefix + path
     shown = f"{endpoint.scheme}://{endpoint.authority}{path}"
     return Target(endpoint, f"{path}?{urlencode(options)}" if options else path, shown, "kubelet")
+
+
+def checked_path(path: str) -> None:
+    """Raises ValueError for a path that is none, or that would climb out of where it belongs."""
+    if not path.startswith("/") or not all("!" <= c <= "~" for c in path) or {"?", "#"} & set(path):
+        raise ValueError(f"a path begins with '/' and is percent-encoded, without a query: got {path!r}")
+    if {".", ".."} & set(unquote(path).split("/")):
+        raise ValueError(f"a path has no '.' or '..' in it: got {path!r}")
 
 
 def object_path(resource: str, namespace: str | None, name: str | None = None, group: str = "") -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from kubeletclient import errors
 from kubeletclient._ladder import Attempt
@@ -14,7 +15,7 @@ from spdyproto.channels.status import ExitStatus
 from spdyproto.errors import OutcomeUnknown, PeerTimeout
 from spdyproto.text import printable
 
-__all__ = ["Completed", "Context", "decoder", "failure_of", "stdin_cannot_end"]
+__all__ = ["Completed", "Context", "Reply", "decoder", "failure_of", "stdin_cannot_end"]
 
 Text = TypeVar("Text", bytes, str)
 
@@ -96,6 +97,31 @@ class Completed(Generic[Text]):
         """Raise CommandFailed when the exit code is not 0."""
         if self.returncode:
             raise errors.CommandFailed(self.returncode, self.args, self.stdout, self.stderr)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to a plain request. ``route`` and ``route_reason`` as for a command."""
+
+    content: bytes
+    content_type: str
+    route: str
+    route_reason: str
+    url: str
+
+    @property
+    def text(self) -> str:
+        """As UTF-8; what is none is replaced."""
+        return self.content.decode("utf-8", "replace")
+
+    def json(self) -> Any:  # noqa: ANN401 - JSON
+        """The document. Raises InvalidAnswer for what is none."""
+        try:
+            return json.loads(self.content)
+        except (ValueError, RecursionError):
+            raise errors.InvalidAnswer(
+                "the answer is not JSON", hint="look at its text", route=self.route, url=self.url
+            ) from None
 
 
 @dataclass(frozen=True, slots=True)

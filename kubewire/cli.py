@@ -12,6 +12,7 @@ _COMMANDS: Final = {
     "attach": ("kubewire.attach:attach_command", "Attach to the main process of a container."),
     "cp": ("kubewire.cp:cp_command", "Copy files into, out of and between containers, verified."),
     "exec": ("kubewire.exec:exec_command", "Run a command in a container."),
+    "logs": ("kubewire.logs:logs_command", "Print what containers wrote."),
     "fake": ("kubewire.fake:fake", "Serve a fake kubelet on this machine, for tests and trials."),
 }
 """Name: where the command is, and its line in the help. ``kubewire exec`` must not pay for importing the others."""

@@ -25,10 +25,13 @@ TWINS = [
     (kubeletclient.Kubelet, kubeletclient.aio.Kubelet),
     (kubeletclient.Cluster, kubeletclient.aio.Cluster),
     (kubeletclient.Pod, kubeletclient.aio.Pod),
+    (kubeletclient.Node, kubeletclient.aio.Node),
+    (kubeletclient.LogStream, kubeletclient.aio.LogStream),
     (sync_process.Process, aio_process.Process),
 ]
 
 AWAITED = {
+    *("Kubelet.request", "LogStream.close", "LogStream.open", "LogStream.read", "Node.request", "Pod.facts"),
     "Cluster.close",
     "Cluster.pods",
     "Kubelet.close",
@@ -66,7 +69,7 @@ def test_all_is_sorted_and_there(package: Any) -> None:
 
 def test_both_flavours_have_the_same_names() -> None:
     assert kubeletclient.aio.__all__ == kubeletclient.__all__
-    own = {"Cluster", "Forward", "Kubelet", "Pod", "Process", "connect_exec"}
+    own = {"LogStream", "Node", "Cluster", "Forward", "Kubelet", "Pod", "Process", "connect_exec"}
     for name in kubeletclient.__all__:
         same = getattr(kubeletclient, name) is getattr(kubeletclient.aio, name)
         assert same == (name not in own), name
@@ -87,7 +90,7 @@ def test_methods(blocking: type, awaited: type) -> None:
 
 @pytest.mark.parametrize(
     ("blocking", "awaited"),
-    [twins for twins in TWINS if twins[0] is not kubeletclient.Pod],
+    [twins for twins in TWINS if hasattr(twins[0], "close")],
     ids=lambda twin: twin.__name__,
 )
 def test_contexts(blocking: type, awaited: type) -> None:

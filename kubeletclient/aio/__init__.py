@@ -20,6 +20,8 @@ from kubeletclient._policy import CAPTURE, DEVNULL, PIPE
 from kubeletclient.aio.client import Kubelet, connect_exec
 from kubeletclient.aio.cluster import Cluster
 from kubeletclient.aio.forward import Forward
+from kubeletclient.aio.logs import LogStream
+from kubeletclient.aio.nodes import Node
 from kubeletclient.aio.pods import Pod
 from kubeletclient.aio.process import Process
 from kubeletclient.credentials import BasicAuth, BearerToken, ClientCertificate, CombinedCredentials, Impersonation
@@ -75,7 +77,8 @@ from kubeletclient.errors import (
 from kubeletclient.forwarding.records import ForwardedConnection, ForwardEvent
 from kubeletclient.known_nodes import KnownNodes
 from kubeletclient.plugins import PluginPolicy
-from kubeletclient.results import Completed
+from kubeletclient.results import Completed, Reply
+from kubeletclient.selection import PodFacts
 from spdyproto.channels.events import StreamSet
 from spdyproto.limits import Deadlines, Keepalive, Limits
 
@@ -121,7 +124,9 @@ __all__ = [
     "Kubelet",
     "KubewireError",
     "Limits",
+    "LogStream",
     "NameResolutionError",
+    "Node",
     "NotFound",
     "NotTLSError",
     "OutcomeUnknown",
@@ -130,6 +135,7 @@ __all__ = [
     "PinnedCertificateChanged",
     "PluginPolicy",
     "Pod",
+    "PodFacts",
     "PodUnavailable",
     "Process",
     "ProcessClosed",
@@ -138,6 +144,7 @@ __all__ = [
     "ProxyError",
     "Redirected",
     "RemoteError",
+    "Reply",
     "ServerError",
     "StdinCannotEnd",
     "StdinClosed",

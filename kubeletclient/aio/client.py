@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from kubeletclient._door import KubeletDoor, PodRef
@@ -13,13 +13,15 @@ from kubeletclient._trust import ProxyChoice, Trust
 from kubeletclient.aio.background import AsyncInput, AsyncOutput
 from kubeletclient.aio.commands import to_plan
 from kubeletclient.aio.door import Client
+from kubeletclient.aio.nodes import Node
 from kubeletclient.aio.pods import Pod
 from kubeletclient.aio.process import Opening, Targets, open_process
 from kubeletclient.credentials import Credentials
 from kubeletclient.endpoints import KUBELET_PORT, parse_endpoint, parse_target
+from kubeletclient.results import Reply
 from spdyproto.channels.events import StreamSet
 from spdyproto.channels.subprotocols import Subprotocol
-from spdyproto.limits import Deadlines, Keepalive, Limits
+from spdyproto.limits import MIB, Deadlines, Keepalive, Limits
 from spdyproto.pem import PathOrPEM
 from spdyproto.types import Tracer
 
@@ -86,6 +88,18 @@ class Kubelet(Client):
         With ``uid`` the kubelet refuses a pod of the same name that has replaced it.
         """
         return Pod(self, PodRef(namespace, name, uid))
+
+    async def request(
+        self,
+        path: str,
+        params: Mapping[str, str] | Sequence[tuple[str, str]] = (),
+        *,
+        method: str = "GET",
+        timeout: float | None = None,
+        limit: int = 64 * MIB,
+    ) -> Reply:
+        """A plain request to this kubelet's API; see ``Node.request``."""
+        return await Node(self, "").request(path, params, method=method, timeout=timeout, limit=limit)
 
 
 def connect_exec(

@@ -12,6 +12,7 @@ from kubeletclient._door import PodRef
 from kubeletclient._policy import Deadline
 from kubeletclient._settings import Settings
 from kubeletclient.aio.door import Client
+from kubeletclient.aio.nodes import Node
 from kubeletclient.aio.pods import Pod
 from kubeletclient.credentials import Credentials
 from kubeletclient.endpoints import parse_endpoint
@@ -113,6 +114,12 @@ class Cluster(Client):
             None if via is None else check_via(via),
         )
         return Pod(self, ref)
+
+    def node(self, name: str, *, via: Via | None = None) -> Node:
+        """A node, for plain requests to its kubelet's API. ``via`` replaces that of the cluster; the apiserver's way is
+        its node proxy.
+        """
+        return Node(self, name, None if via is None else check_via(via))
 
     async def pods(
         self, selector: str = "", namespace: str | None = None, *, via: Via | None = None, timeout: float | None = None

@@ -18,6 +18,7 @@ from kubeletclient.aio.door import Client
 from kubeletclient.aio.logs import LogStream
 from kubeletclient.aio.process import Opening, Targets
 from kubeletclient.results import Completed
+from kubeletclient.selection import PodFacts
 
 if TYPE_CHECKING:
     from kubeletclient.aio.forward import Connector, ForwardOpening
@@ -67,6 +68,11 @@ class Pod:
     def uid(self) -> str | None:
         """Its uid, if the caller gave one."""
         return self._ref.uid
+
+    async def facts(self, *, timeout: float | None = None) -> PodFacts:
+        """As ``kubeletclient.Pod.facts``."""
+        facts: PodFacts = await self._client._follow(self._client._door.find(self._ref), Deadline.after(timeout))
+        return facts
 
     @overload
     async def run(

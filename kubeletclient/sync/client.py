@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from kubeletclient._door import KubeletDoor, PodRef
@@ -12,12 +12,14 @@ from kubeletclient._settings import Settings
 from kubeletclient._trust import ProxyChoice, Trust
 from kubeletclient.credentials import Credentials
 from kubeletclient.endpoints import KUBELET_PORT, parse_endpoint, parse_target
+from kubeletclient.results import Reply
 from kubeletclient.sync.door import Client
+from kubeletclient.sync.nodes import Node
 from kubeletclient.sync.pods import Pod
 from kubeletclient.sync.process import Process, open_process
 from spdyproto.channels.events import StreamSet
 from spdyproto.channels.subprotocols import Subprotocol
-from spdyproto.limits import Deadlines, Keepalive, Limits
+from spdyproto.limits import MIB, Deadlines, Keepalive, Limits
 from spdyproto.pem import PathOrPEM
 from spdyproto.types import Tracer
 
@@ -105,6 +107,18 @@ class Kubelet(Client):
         With ``uid`` the kubelet refuses a pod of the same name that has replaced it.
         """
         return Pod(self, PodRef(namespace, name, uid))
+
+    def request(
+        self,
+        path: str,
+        params: Mapping[str, str] | Sequence[tuple[str, str]] = (),
+        *,
+        method: str = "GET",
+        timeout: float | None = None,
+        limit: int = 64 * MIB,
+    ) -> Reply:
+        """A plain request to this kubelet's API; see ``Node.request``."""
+        return Node(self, "").request(path, params, method=method, timeout=timeout, limit=limit)
 
 
 def connect_exec(

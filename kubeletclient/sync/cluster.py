@@ -18,6 +18,7 @@ from kubeletclient.plugins import PluginPolicy
 from kubeletclient.routes import ADDRESS_TYPES, Via, check_via
 from kubeletclient.selection import is_kind, parse_name
 from kubeletclient.sync.door import Client
+from kubeletclient.sync.nodes import Node
 from kubeletclient.sync.pods import Pod
 from spdyproto.limits import Deadlines, Keepalive, Limits
 from spdyproto.pem import PathOrPEM
@@ -139,6 +140,12 @@ class Cluster(Client):
             None if via is None else check_via(via),
         )
         return Pod(self, ref)
+
+    def node(self, name: str, *, via: Via | None = None) -> Node:
+        """A node, for plain requests to its kubelet's API. ``via`` replaces that of the cluster; the apiserver's way is
+        its node proxy.
+        """
+        return Node(self, name, None if via is None else check_via(via))
 
     def pods(
         self, selector: str = "", namespace: str | None = None, *, via: Via | None = None, timeout: float | None = None

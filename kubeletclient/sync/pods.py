@@ -20,6 +20,7 @@ from kubeletclient._policy import (
     OutputTarget,
 )
 from kubeletclient.results import Completed
+from kubeletclient.selection import PodFacts
 from kubeletclient.sync import commands
 from kubeletclient.sync.commands import Call
 from kubeletclient.sync.door import Client
@@ -74,6 +75,14 @@ class Pod:
     def uid(self) -> str | None:
         """Its uid, if the caller gave one."""
         return self._ref.uid
+
+    def facts(self, *, timeout: float | None = None) -> PodFacts:
+        """What the cluster, or the kubelet, says of the pod now: its node, phase, containers, labels.
+
+        Raises NotFound, and the errors of a request that is refused or not answered.
+        """
+        facts: PodFacts = self._client._follow(self._client._door.find(self._ref), Deadline.after(timeout))
+        return facts
 
     @overload
     def run(
