@@ -213,22 +213,17 @@ class FakeCluster:
             host = kubelet.url.removeprefix("https://").rpartition(":")[0].strip("[]")
             self.apiserver.finder.trusted.add((host, kubelet.port))
             self.store.put(node_document(name, host, kubelet.port, release=release, features=features))
-            for pod in kubelet.pods:
-                self._put(name, host, pod)
             kubelet.pods.subscribe(partial(self._changed, name, host))
+            for pod in kubelet.pods:
+                self._changed(name, host, pod.name, pod)
         for pod in self._waiting:
-            self._put("", "", pod)
-
-    def _put(self, node: str, host: str, pod: Pod) -> None:
-        document = {"kind": "Pod", "apiVersion": "v1", **pod.document(node, host)}
-        if not node:
-            del document["spec"]["nodeName"]
-            document["status"] = {"phase": "Pending", "qosClass": "BestEffort"}
-        self.store.put(document)
+            status = {"phase": "Pending", "qosClass": "BestEffort"}
+            self.store.put({"kind": "Pod", "apiVersion": "v1", **pod.manifest_document(""), "status": status})
 
     def _changed(self, node: str, host: str, key: str, pod: Pod | None) -> None:
-        if pod is not None:
-            self._put(node, host, pod)
+        state = self.kubelets[node].pods.state(key) if pod is not None else None
+        if state is not None:
+            self.store.put({"kind": "Pod", "apiVersion": "v1", **state.document(node, host)})
             return
         namespace, _, name = key.partition("/")
         known = self.store.get(PODS, namespace, name)

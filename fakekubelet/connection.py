@@ -33,6 +33,7 @@ from typing import Protocol
 
 from fakekubelet.accounting import SessionLog, SessionRecord
 from fakekubelet.http1 import Http1Server, HttpServer
+from fakekubelet.http2 import Http2Server
 from fakekubelet.messages import Application, Request, Upgrade
 from fakekubelet.upgrades import How, Session, SessionHost
 from spdyproto.types import Buffer
@@ -151,7 +152,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport
         self._first = b""
         self._certificates: list[bytes] = []
-        self._write_paused = False
+        self.write_paused = False
         self._read_paused = False
         self._waiters: list[asyncio.Future[None]] = []  # for room
         self._peer_ended = False
@@ -212,10 +213,10 @@ class Connection(asyncio.BufferedProtocol):
             self._host.sessions.ended(self._record)
 
     def pause_writing(self) -> None:  # noqa: D102 - as asyncio.BaseProtocol
-        self._write_paused = True
+        self.write_paused = True
 
     def resume_writing(self) -> None:  # noqa: D102 - as asyncio.BaseProtocol
-        self._write_paused = False
+        self.write_paused = False
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
@@ -238,7 +239,8 @@ class Connection(asyncio.BufferedProtocol):
             self._certificates = pipe.peer_chain_der
             self._phase = Phase.HTTP
             host = self._host
-            self._http = Http1Server(self, host.application, host.limits, host.body_limit)
+            make = Http2Server if pipe.alpn == "h2" else Http1Server
+            self._http = make(self, host.application, host.limits, host.body_limit)
             ciphertext = ciphertext[:0]
         for plain in pipe.receive(ciphertext, self._host.plaintext):
             if self._phase is Phase.SESSION:
@@ -273,7 +275,7 @@ class Connection(asyncio.BufferedProtocol):
 
     async def drained(self) -> None:
         """As ``Wire.drained``."""
-        while self._write_paused and not self._transport.is_closing():
+        while self.write_paused and not self._transport.is_closing():
             waiter = self.loop.create_future()
             self._waiters.append(waiter)
             await waiter
@@ -343,7 +345,7 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def full(self) -> bool:
         """As ``Carrier.full``."""
-        return self._write_paused
+        return self.write_paused
 
     def transmit(self, segments: Sequence[Buffer]) -> None:
         """As ``Carrier.transmit``."""
@@ -368,7 +370,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport.is_closing():
             return
         self._hand_over()
-        if self._write_paused:
+        if self.write_paused:
             return
         if self._ending:
             self._shut_down()
@@ -377,7 +379,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _hand_over(self) -> None:
         session, pipe, transport = self._session, self._pipe, self._transport
-        if self._write_paused:
+        if self.write_paused:
             if pipe.pending > _TLS_ANSWERS:  # the client makes TLS answer, and does not take the answers
                 transport.abort()
             return
@@ -391,7 +393,7 @@ class Connection(asyncio.BufferedProtocol):
             transport.write(pipe.take())
 
     def _offer_room(self) -> None:
-        if self._session is not None and not self._write_paused:
+        if self._session is not None and not self.write_paused:
             with self._sending():
                 self._batching = True
                 try:

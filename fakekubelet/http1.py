@@ -37,6 +37,9 @@ from spdyproto.types import Buffer
 BODY_LIMIT = 256 * 1024
 """What Go reads of an unread body before it gives the connection up; a kubelet's own requests are far smaller."""
 
+LEAVING = 1.0
+"""Seconds for an answer to somebody who sends nothing more, and may have left."""
+
 _PIPELINE = 64 * 1024  # bytes behind a request that is being answered
 
 
@@ -166,6 +169,8 @@ class Wire(Protocol):
     """What an HTTP server needs of its connection."""
 
     loop: asyncio.AbstractEventLoop
+    write_paused: bool
+    """The transport has enough: see ``drained``."""
 
     def write(self, plain: bytes) -> None:
         """Hand bytes to the transport. Ignored once the connection is closing."""
@@ -234,14 +239,16 @@ class Http1Server:
             self._task = self._wire.loop.create_task(self._run(item))
 
     def receive_eof(self) -> bool:
-        """As ``HttpServer.receive_eof``. A body that never ends ends here; any other answer is still given, since some
-        clients close their side behind the request."""
+        """As ``HttpServer.receive_eof``. A body that comes in pieces ends here. Any other answer is still given if it
+        comes soon, since some clients close their side behind the request; who awaits something longer is cancelled
+        (Go cancels the request's context at once, which most handlers do not look at)."""
         self._ended = True
         if self._task is None:
             return False
         if self._streaming:
             self._task.cancel()
             return False
+        self._wire.loop.call_later(LEAVING, self._task.cancel)
         return True
 
     def close(self) -> None:
@@ -271,7 +278,7 @@ class Http1Server:
                 item = self._next()
             if self._ended:
                 wire.shut_down()
-        except ConnectionError:
+        except (ConnectionError, asyncio.CancelledError):
             wire.cut()
         except Exception as error:
             wire.cut(error)

@@ -15,7 +15,9 @@ It is done as containerd does it:
   leaves: with ``stdin_once`` (and no terminal) the process sees the end of its stdin, once and for all; otherwise only
   that attachment ends.
 - stdin for a process that reads none, or none any more, is left unread.
-- A container whose process has ended refuses attach and exec; it is not restarted.
+- A container whose process has ended refuses attach and exec. Whether another process takes its place is the pod's
+  concern (``fakekubelet.podstate``).
+- What the process writes goes into the container's log, too, whether or not anybody is attached.
 
 Source: ``containerd: internal/cri/io/container_io.go`` (Attach), ``internal/cri/server/container_attach.go``.
 """
@@ -23,10 +25,12 @@ Source: ``containerd: internal/cri/io/container_io.go`` (Attach), ``internal/cri
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 
 from fakekubelet.auth import User
+from fakekubelet.podlogs import ContainerLog
 from fakekubelet.runtimes import STDIN_HIGH_WATER, Command, ExecRequest, Execution, Runtime, internal_failure
 from spdyproto.channels.events import StreamKind, StreamSet
 from spdyproto.channels.status import ExitStatus
@@ -45,7 +49,21 @@ _TURN = 256 * 1024  # bytes that a process may write before the loop serves othe
 class MainProcess:
     """See the module's text. Made from any thread; everything else runs on the server's loop."""
 
-    def __init__(self, request: ExecRequest, runtime: Runtime, *, stdin_once: bool = False, backlog: int = 0) -> None:
+    def __init__(
+        self,
+        request: ExecRequest,
+        runtime: Runtime,
+        *,
+        stdin_once: bool = False,
+        backlog: int = 0,
+        log: ContainerLog | None = None,
+        on_over: Callable[[MainProcess], None] | None = None,
+    ) -> None:
+        self.log = log
+        self.started = 0.0
+        """When it was started, as Unix time."""
+        self.finished = 0.0
+        self._on_over = on_over
         self.execution = Execution(request)
         """The record of the process, readable from any thread."""
         self._sent: dict[StreamKind, int] = {}
@@ -80,6 +98,7 @@ class MainProcess:
         if self._loop is not None or self.over:
             return
         self._loop = loop
+        self.started = time.time()
         request = self.execution.request
         try:
             command = self._runtime(request)
@@ -100,12 +119,17 @@ class MainProcess:
             self._conclude(None)
 
     def _conclude(self, status: ExitStatus | None) -> None:
+        self.finished = time.time()
         self.execution.mark_over(status)
+        if self.log is not None:
+            self.log.close()
         self.takes_stdin = False
         attached, self._attached = self._attached, []
         self._blocked.clear()
         for attachment in attached:
             attachment.outlet.exit(ExitStatus.success())
+        if self._on_over is not None:
+            self._on_over(self)
 
     def _guarded(self, function: Callable[[], None]) -> None:
         """A fault of the process is its own end, not the server's."""
@@ -132,6 +156,8 @@ class MainProcess:
         self._sent[kind] = self._sent.get(kind, 0) + size
         if self._backlog_limit:
             self._remember(kind, data)
+        if self.log is not None:
+            self.log.write("stderr" if kind is StreamKind.STDERR else "stdout", data)
         for attachment in self._attached:
             if not self._hand(attachment, kind, data):
                 self._blocked.add(attachment)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
+import copy
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from fakekubelet.behaviours import DEMO_TREE, FileTree, scripted
-from fakekubelet.callables import Behaviour, run_callable
+from fakekubelet.callables import Behaviour, BlockingExec, run_callable
 from fakekubelet.mains import MAX_BACKLOG, MainProcess, main_request
+from fakekubelet.podlogs import LOG_SIZE, ContainerLog, LogLine, parse_log
+from fakekubelet.podstate import ContainerState, PodState
 from fakekubelet.ports import Loopback, Port, Service
 from fakekubelet.processes import ProcessHost
 from fakekubelet.runtimes import Command, Runtime
@@ -20,7 +22,10 @@ from spdyproto.channels.events import StreamSet
 
 DEFAULT_IMAGE = "registry.invalid/kubewire/scripted:latest"
 
-_STARTED = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
+LogSource = Callable[[], Iterable[LogLine | str | bytes] | AsyncIterable[LogLine | str | bytes]]
+"""A function that gives the lines of a log; called on the server's loop when the container starts. It may raise
+``LogFailure``."""
+
 _NAMESPACE_OF_UIDS = uuid.UUID("5d1f5d3c-5f0e-4b7e-9c2b-0c6f3c1e4a77")
 
 
@@ -40,6 +45,14 @@ class Container:
     too, or a behaviour of its own; None is a process that does nothing for ever. It has stdin if ``stdin``, which ends
     with the first attacher that sends some if ``stdin_once``, and a terminal if ``tty``. ``backlog`` is how many bytes
     of its output a new attacher gets to begin with: none in a real container. See ``fakekubelet.mains``.
+
+    What ``main`` writes is the container's log. ``log`` adds lines that are scripted: the text of a log file as a
+    runtime writes it (CRI or Docker's JSON), or a function whose lines (``LogLine``, or plain text) come while the
+    container runs, at once or, from an asynchronous generator, in their own time. ``previous_log`` is the text of the
+    log of an instance before, which failed. A log is rotated at ``log_size`` bytes; only what came since is read.
+
+    ``waiting``: the container does not start, for a reason such as ``ImagePullBackOff`` or a reason and a message;
+    ``PodTable.release`` starts it. ``cpu`` (cores) and ``memory`` (bytes) are what the statistics say that it uses.
     """
 
     name: str
@@ -54,6 +67,12 @@ class Container:
     stdin_once: bool = False
     tty: bool = False
     backlog: int = 0
+    log: str | bytes | LogSource | None = None
+    previous_log: str | bytes | None = None
+    log_size: int = LOG_SIZE
+    waiting: str | tuple[str, str] | None = None
+    cpu: float = 0.001
+    memory: int = 4 * 1024 * 1024
 
     def __post_init__(self) -> None:
         if not self.name or "/" in self.name:
@@ -68,6 +87,13 @@ class Container:
             raise ValueError(f"container {self.name!r}: a backlog of 0 to {MAX_BACKLOG} bytes, not {self.backlog}")
         if isinstance(self.main, Sequence):
             object.__setattr__(self, "main", tuple(self.main))
+        for field_name, text in (("log", self.log), ("previous_log", self.previous_log)):
+            try:
+                parse_log(text if isinstance(text, str | bytes) else b"")
+            except ValueError as error:
+                raise ValueError(f"container {self.name!r}: {field_name}: {error}") from None
+        if self.log_size <= 0:
+            raise ValueError(f"container {self.name!r}: a log_size of at least one byte, not {self.log_size}")
 
     def runtime(self, host: ProcessHost | None) -> Runtime:
         """What launches a command in this container. ``host`` is needed for processes only.
@@ -85,8 +111,20 @@ class Container:
             return scripted(self.files)
         return _runtime_of(self.behaviour)
 
-    def main_process(self, namespace: str, pod: str, runtime: Runtime) -> MainProcess:
-        """The main process, not started yet. ``runtime`` is that of the container."""
+    @property
+    def wait(self) -> tuple[str, str] | None:
+        """Reason and message of ``waiting``, or None."""
+        return (self.waiting, "") if isinstance(self.waiting, str) else self.waiting
+
+    def main_process(
+        self,
+        namespace: str,
+        pod: str,
+        runtime: Runtime,
+        log: ContainerLog | None = None,
+        on_over: Callable[[MainProcess], None] | None = None,
+    ) -> MainProcess:
+        """A new main process, not started yet. ``runtime`` is that of the container."""
         main = self.main
         argv: tuple[str, ...] = ()
         if main is None:
@@ -97,7 +135,7 @@ class Container:
             runtime = _runtime_of(main)
         streams = StreamSet(stdin=self.stdin, stdout=True, stderr=not self.tty, tty=self.tty)
         request = main_request(namespace, pod, self.name, argv, streams)
-        return MainProcess(request, runtime, stdin_once=self.stdin_once, backlog=self.backlog)
+        return MainProcess(request, runtime, stdin_once=self.stdin_once, backlog=self.backlog, log=log, on_over=on_over)
 
     def document(self) -> dict[str, Any]:
         """The container in the pod's specification."""
@@ -118,6 +156,14 @@ class Pod:
     """A declared pod. ``name`` is ``NAMESPACE/NAME``, or ``NAME`` for the namespace ``default``.
 
     ``ports`` is what listens in it, by port: see ``fakekubelet.ports``. They stand in its first container.
+
+    ``restart_policy`` says what becomes of a container whose process has ended: by default nothing. With ``Always`` and
+    ``OnFailure`` it gets another one after as many seconds as ``restart_delays`` says for each further time, as a
+    kubelet does with its back-off. ``init_containers`` run one after the other before the others start; one without
+    ``main`` ends at once.
+
+    ``manifest`` is an API object whose metadata and spec stand in ``/pods`` instead of the little that is made up
+    otherwise.
     """
 
     name: str
@@ -125,20 +171,30 @@ class Pod:
     labels: Mapping[str, str] = field(default_factory=dict)
     uid: str = ""
     ports: Mapping[int, Service | Port] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    init_containers: Iterable[Container] = ()
+    restart_policy: Literal["Always", "OnFailure", "Never"] = "Never"
+    restart_delays: Sequence[float] = (0.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
+    manifest: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         namespace, slash, name = self.name.rpartition("/")
         if not name or "/" in namespace or (slash and not namespace):
             raise ValueError(f"a pod is NAMESPACE/NAME or NAME, not {self.name!r}")
-        containers = tuple(self.containers)
-        names = [container.name for container in containers]
-        if not names or len(set(names)) != len(names):
+        containers, before = tuple(self.containers), tuple(map(_ending, self.init_containers))
+        names = [container.name for container in (*containers, *before)]
+        if not containers or len(set(names)) != len(names):
             raise ValueError(f"pod {self.name}: expected one container or more, with different names, got {names}")
-        object.__setattr__(self, "name", f"{namespace or 'default'}/{name}")
-        object.__setattr__(self, "containers", containers)
-        object.__setattr__(self, "uid", self.uid or str(uuid.uuid5(_NAMESPACE_OF_UIDS, self.name)))
+        if self.restart_policy not in ("Always", "OnFailure", "Never"):
+            raise ValueError(f"pod {self.name}: restart_policy Always, OnFailure or Never, not {self.restart_policy!r}")
         if not all(0 < port < 65536 for port in self.ports):
             raise ValueError(f"pod {self.name}: a port is 1 to 65535, not one of {list(self.ports)}")
+        if not self.restart_delays or min(self.restart_delays) < 0:
+            raise ValueError(f"pod {self.name}: restart_delays of zero seconds or more, one at least")
+        object.__setattr__(self, "name", f"{namespace or 'default'}/{name}")
+        object.__setattr__(self, "containers", containers)
+        object.__setattr__(self, "init_containers", before)
+        object.__setattr__(self, "uid", self.uid or str(uuid.uuid5(_NAMESPACE_OF_UIDS, self.name)))
 
     @property
     def namespace(self) -> str:
@@ -152,7 +208,7 @@ class Pod:
 
     def container(self, name: str) -> Container | None:
         """The container of this name, or None."""
-        return next((container for container in self.containers if container.name == name), None)
+        return next((each for each in (*self.containers, *self.init_containers) if each.name == name), None)
 
     def service(self, port: int) -> Service | None:
         """What listens at ``port``, or None."""
@@ -166,69 +222,50 @@ class Pod:
             for port, name in named.items()
         ]
 
-    def document(self, node: str, host_ip: str) -> dict[str, Any]:
-        """The pod as its API object."""
-        started = _STARTED.strftime("%Y-%m-%dT%H:%M:%SZ")
-        conditions = ("Initialized", "Ready", "ContainersReady", "PodScheduled")
+    def manifest_document(self, node: str) -> dict[str, Any]:
+        """Metadata and spec of its API object; on no node if ``node`` is empty."""
+        given: Mapping[str, Any] = copy.deepcopy(dict(self.manifest or {}))
         metadata: dict[str, Any] = {"name": self.short_name, "namespace": self.namespace, "uid": self.uid}
-        metadata["creationTimestamp"] = started
+        metadata = {**given.get("metadata", {}), **metadata}
         if self.labels:
             metadata["labels"] = dict(self.labels)
-        containers = [each.document() for each in self.containers]
-        if self.ports:
-            containers[0]["ports"] = self._port_documents()
-        return {
-            "metadata": metadata,
-            "spec": {
-                "containers": containers,
-                "restartPolicy": "Always",
-                "nodeName": node,
-            },
-            "status": {
-                "phase": "Running",
-                "conditions": [
-                    {"type": kind, "status": "True", "lastProbeTime": None, "lastTransitionTime": started}
-                    for kind in conditions
-                ],
-                "hostIP": host_ip,
-                "podIP": host_ip,
-                "podIPs": [{"ip": host_ip}],
-                "startTime": started,
-                "containerStatuses": [self._status(each, started) for each in self.containers],
-                "qosClass": "BestEffort",
-            },
-        }
+        if self.annotations:
+            metadata["annotations"] = dict(self.annotations)
+        spec: dict[str, Any] = dict(given.get("spec", {}))
+        if self.init_containers:
+            spec.setdefault("initContainers", [each.document() for each in self.init_containers])
+        if "containers" not in spec:
+            spec["containers"] = [each.document() for each in self.containers]
+            if self.ports:
+                spec["containers"][0]["ports"] = self._port_documents()
+        spec["restartPolicy"] = self.restart_policy
+        return {"metadata": metadata, "spec": {**spec, "nodeName": node} if node else spec}
 
-    def _status(self, container: Container, started: str) -> dict[str, Any]:
-        return {
-            "name": container.name,
-            "state": {"running": {"startedAt": started}},
-            "lastState": {},
-            "ready": True,
-            "restartCount": 0,
-            "image": container.image,
-            "imageID": "",
-            "containerID": f"containerd://{uuid.uuid5(uuid.UUID(self.uid), container.name).hex * 2}",
-            "started": True,
-        }
+
+def _ending(container: Container) -> Container:
+    """An init container with nothing to do ends at once."""
+    return container if container.main is not None else replace(container, main=_nothing)
+
+
+def _nothing(context: BlockingExec) -> int:
+    return 0
 
 
 class PodTable:
     """The pods of a node by ``NAMESPACE/NAME``; may be changed while the server runs, from any thread.
 
     ``host`` runs processes, if that is allowed. Main processes start when ``start`` is called, those of later pods when
-    they are added; a pod that is taken away ends its own.
+    they are added; a pod that is taken away ends its own. ``/pods`` and the logs tell each change from the next request
+    on; what other threads see of the processes themselves follows in the next turn of the loop.
     """
 
     def __init__(
         self, pods: Iterable[Pod], host: ProcessHost | None = None, *, allow_loopback_ports: bool = False
     ) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._host = host
         self._allow_loopback_ports = allow_loopback_ports
-        self._pods: dict[str, Pod] = {}
-        self._runtimes: dict[tuple[str, str], Runtime] = {}
-        self._mains: dict[tuple[str, str], MainProcess] = {}
+        self._states: dict[str, PodState] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self._subscribers: list[Callable[[str, Pod | None], None]] = []
@@ -241,31 +278,51 @@ class PodTable:
             raise PermissionError(
                 f"pod {pod.name} forwards to ports of this host: allow it by name with allow_loopback_ports=True"
             )
-        runtimes = {(pod.name, each.name): each.runtime(self._host) for each in pod.containers}
-        mains = {
-            (pod.name, each.name): each.main_process(pod.namespace, pod.short_name, runtimes[pod.name, each.name])
-            for each in pod.containers
-        }
+        state = PodState(pod, lambda container: container.runtime(self._host), self._on_change)
         with self._lock:
-            self._forget(pod.name)
-            self._pods[pod.name] = pod
-            self._runtimes.update(runtimes)
-            self._mains.update(mains)
-            for main in mains.values():
-                self._on_loop(main, True)
+            before = self._states.pop(pod.name, None)
+            self._states[pod.name] = state
+            self._on_loop(before, state)
             self._tell(pod.name, pod)
 
     def remove(self, name: str) -> None:
         """Take a pod away: its main processes end, and with them who is attached; other commands in it go on. Raises
         KeyError if there is none."""
         with self._lock:
-            del self._pods[name]
-            self._forget(name)
+            self._on_loop(self._states.pop(name), None)
             self._tell(name, None)
 
+    def restart(self, name: str, container: str | None = None) -> None:
+        """End the main process of a container, or of all containers, and start another: who is attached is let go, the
+        log begins anew, ``restartCount`` rises. Raises KeyError if there is no such pod or container."""
+        with self._lock:
+            pod = self._states[name]
+            states = pod.containers if container is None else [_found(pod, container)]
+            for each in states:
+                each.restart(self._loop)
+            self._tell(name, pod.pod)
+
+    def release(self, name: str, container: str | None = None) -> None:
+        """Let a container start that was declared with ``waiting``, or all of them. Raises KeyError as ``restart``."""
+        with self._lock:
+            pod = self._states[name]
+            for each in pod.containers if container is None else [_found(pod, container)]:
+                each.waiting = None
+            self._on_loop(None, pod)
+            self._tell(name, pod.pod)
+
+    def hold(self, name: str, container: str, reason: str, message: str = "") -> None:
+        """The opposite of ``release`` for a container that is restarted, or not started yet: it waits, for that reason.
+        Raises KeyError as ``restart``."""
+        with self._lock:
+            pod = self._states[name]
+            _found(pod, container).waiting = (reason, message)
+            self._tell(name, pod.pod)
+
     def subscribe(self, subscriber: Callable[[str, Pod | None], None]) -> None:
-        """Have ``subscriber`` called with the name and the pod for each pod that comes, and with None for each that
-        goes: in order, from whatever thread, under the table's lock, so it may not block."""
+        """Have ``subscriber`` called with the name and the pod for each pod that comes and for each change of what is
+        told of it (a process has started or ended), and with None for each that goes: in order, from whatever thread,
+        under the table's lock, so it may not block."""
         with self._lock:
             self._subscribers.append(subscriber)
 
@@ -273,25 +330,25 @@ class PodTable:
         for subscriber in self._subscribers:
             subscriber(name, pod)
 
-    def _forget(self, name: str) -> None:
-        self._pods.pop(name, None)
-        for key in [key for key in self._runtimes if key[0] == name]:
-            del self._runtimes[key]
-            self._on_loop(self._mains.pop(key), False)
+    def _on_change(self, state: PodState) -> None:
+        """A process of a pod has started or ended."""
+        with self._lock:
+            if self._states.get(state.pod.name) is state:  # else it was taken away, which has been told
+                self._tell(state.pod.name, state.pod)
 
-    def _on_loop(self, main: MainProcess, start: bool) -> None:
+    def _on_loop(self, before: PodState | None, after: PodState | None) -> None:
         if self._loop is None:
             return
         try:
-            if start:
-                self._loop.call_soon_threadsafe(main.start, self._loop)
-            else:
-                self._loop.call_soon_threadsafe(self._end, main)
+            if before is not None:
+                self._loop.call_soon_threadsafe(self._end, before)
+            if after is not None:
+                self._loop.call_soon_threadsafe(after.start, self._loop)
         except RuntimeError:
             pass  # the server has ended, and everything with it
 
-    def _end(self, main: MainProcess) -> None:
-        task = asyncio.get_running_loop().create_task(main.close())
+    def _end(self, state: PodState) -> None:
+        task = asyncio.get_running_loop().create_task(state.close())
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
@@ -299,47 +356,70 @@ class PodTable:
         """Called by the server on its loop: start the main processes of all pods."""
         with self._lock:
             self._loop = loop
-            mains = list(self._mains.values())
-        for main in mains:
-            main.start(loop)
+            states = list(self._states.values())
+        for state in states:
+            state.start(loop)
 
     async def close(self, timeout: float) -> None:
         """Called by the server on its loop: end them all, and wait for it."""
-        with self._lock:
-            mains = list(self._mains.values())
-        for main in mains:
-            self._end(main)
+        for state in self.states:
+            self._end(state)
         if self._ending:
             _, late = await asyncio.wait(set(self._ending), timeout=timeout)
             for task in late:
                 task.cancel()
 
+    @property
+    def states(self) -> list[PodState]:
+        """What has become of each pod."""
+        with self._lock:
+            return list(self._states.values())
+
+    def state(self, name: str) -> PodState | None:
+        """What has become of the pod ``NAMESPACE/NAME``, or None."""
+        return self._states.get(name)
+
     def main(self, pod: str, container: str) -> MainProcess | None:
         """The main process of a container, or None if there is no such container."""
-        return self._mains.get((pod, container))
-
-    def get(self, name: str) -> Pod | None:
-        """The pod ``NAMESPACE/NAME``, or None."""
-        return self._pods.get(name)
+        state = self._states.get(pod)
+        found = state.find(container) if state is not None else None
+        return found.main if found is not None else None
 
     def runtime(self, pod: str, container: str) -> Runtime | None:
         """What launches commands there, or None if there is no such container."""
-        return self._runtimes.get((pod, container))
+        state = self._states.get(pod)
+        found = state.find(container) if state is not None else None
+        return found.runtime if found is not None else None
+
+    def get(self, name: str) -> Pod | None:
+        """The pod ``NAMESPACE/NAME``, or None."""
+        state = self._states.get(name)
+        return state.pod if state is not None else None
 
     def __getitem__(self, name: str) -> Pod:
-        return self._pods[name]
+        return self._states[name].pod
 
     def __iter__(self) -> Iterator[Pod]:
-        with self._lock:
-            return iter(list(self._pods.values()))
+        return iter([state.pod for state in self.states])
 
     def __len__(self) -> int:
-        return len(self._pods)
+        return len(self._states)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._pods
+        return name in self._states
 
     def document(self, node: str, host_ip: str) -> dict[str, Any]:
         """The v1 ``PodList`` that a kubelet answers."""
-        items = [pod.document(node, host_ip) for pod in self]
-        return {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}
+        return pod_list([state.document(node, host_ip) for state in self.states])
+
+
+def pod_list(items: list[dict[str, Any]]) -> dict[str, Any]:
+    """A v1 ``PodList``."""
+    return {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}
+
+
+def _found(pod: PodState, container: str) -> ContainerState:
+    found = pod.find(container)
+    if found is None:
+        raise KeyError(container)
+    return found

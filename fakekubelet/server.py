@@ -14,33 +14,32 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-from fakekubelet.auth import Authenticator, Authorizer, User, always_allow
+from fakekubelet.auth import Authenticator, Authorizer, TokenCheck, User, always_allow
 from fakekubelet.background import BackgroundServer
-from fakekubelet.connection import Timeouts
+from fakekubelet.connection import Pipe, Timeouts
 from fakekubelet.faults import Fault
 from fakekubelet.forwarding import CONTAINERD_GRACE, Forwarded
 from fakekubelet.injection import FaultyApplication
 from fakekubelet.listening import BACKLOG, CLOSE_SECONDS, MAX_CONNECTIONS, Listening, Settings
+from fakekubelet.messages import Application
+from fakekubelet.node import Machine, Node, Serving
 from fakekubelet.pki import CertificateAuthority, IssuedCertificate
+from fakekubelet.plaintext import PlainPipe
 from fakekubelet.pods import Pod, PodTable
 from fakekubelet.ports import Port, discard, echo, http
 from fakekubelet.processes import ProcessHost
 from fakekubelet.profiles import DEFAULT, Profile
 from fakekubelet.profiles import profile as find_profile
 from fakekubelet.recording import recorded
-from fakekubelet.routes import Node, Router
+from fakekubelet.routes import HealthRouter, Router
 from fakekubelet.runtimes import Execution
 from fakekubelet.servertls import ServerTLS
 from fakekubelet.transcript import Transcript
 from fakekubelet.websockets import checked_names
 from spdyproto.channels.subprotocols import Subprotocol
 from spdyproto.limits import Deadlines, Limits
-
-EXECUTIONS_KEPT = 1000
-"""How many past executions ``FakeKubelet.executions`` remembers."""
 
 
 class FakeKubelet(BackgroundServer):
@@ -50,20 +49,26 @@ class FakeKubelet(BackgroundServer):
     free one. A ``host`` that is not loopback needs ``allow_remote=True``; real processes need
     ``allow_processes=True``.
 
+    ``profile`` is the version that it is like: see ``fakekubelet.profiles``. ``protocols`` is what exec negotiates over
+    SPDY instead; name fewer to force an old one, or none to refuse SPDY. ``websocket_protocols`` is the same over
+    WebSocket, where "" stands for a client that asks for none: ``CRI_WEBSOCKET``, as kubelets up to 1.35, or
+    ``ALL_WEBSOCKET``, which has v5 too, as kubelets from 1.36 on.
+
+    ``tokens`` maps bearer tokens to users; ``token_check`` judges all other tokens (``webhooks.TokenReview``, or a
+    function); ``anonymous`` admits requests without any credential. ``authorize`` says what they may do:
+    ``auth.AccessRules``, ``webhooks.SubjectAccessReview``, a function. ``streams_need_create`` asks for ``create``
+    where a WebSocket's GET opens a stream, which no kubelet does.
+
     Pods may forward to real ports of this host with ``allow_loopback_ports=True``. ``forward_grace`` is how many
     seconds a forwarded connection lives on when one of its directions has ended: containerd's one second, or None for
     a true half-close.
 
-    ``profile`` is the version of Kubernetes, ``"1.29"``, ``"1.31"``, ``"1.35"`` or ``"1.36"``, or ``"strict"``: what it
-    speaks, serves and says (``fakekubelet.profiles``). ``protocols``, what exec negotiates over SPDY, and
-    ``websocket_protocols``, the same over WebSocket ("" stands for a client that asks for none), replace what the
-    profile has: name fewer to force an old one, or none to refuse the transport.
-
     ``transcript`` keeps what clients sent and got, as much of it as it was made for; ``Transcript(exchanges=0)`` keeps
     nothing. ``faults`` is what goes wrong with every session (``fakekubelet.faults``).
 
-    ``tokens`` maps bearer tokens to users; ``anonymous`` admits requests without any credential; ``authorize`` judges
-    all others.
+    ``serving`` disables endpoints and HTTP/2, and opens the ports without TLS (``node.Serving``). ``machine`` is what
+    the node tells of itself: its size, its own logs, its configuration (``node.Machine``).
+
     ``ca`` shares an authority between servers. ``deadlines.streams`` bounds the wait for a client's streams (30 s).
 
     Raises ValueError for arguments that make no sense, PermissionError for what must be allowed by name.
@@ -84,8 +89,12 @@ class FakeKubelet(BackgroundServer):
         protocols: Iterable[Subprotocol] | None = None,
         websocket_protocols: Iterable[str] | None = None,
         tokens: Mapping[str, User] | None = None,
+        token_check: TokenCheck | None = None,
         anonymous: bool = False,
         authorize: Authorizer = always_allow,
+        streams_need_create: bool = False,
+        serving: Serving = Serving(),
+        machine: Machine = Machine(),
         ca: CertificateAuthority | None = None,
         limits: Limits | None = None,
         deadlines: Deadlines | None = None,
@@ -99,8 +108,7 @@ class FakeKubelet(BackgroundServer):
         self.authority = ca or CertificateAuthority.create()
         """The authority that the server's certificate and all client certificates come from."""
         self.faults: Sequence[Fault] = tuple(faults)
-        """What goes wrong with the sessions that begin from now on (``fakekubelet.faults``); assign others at any
-        time."""
+        """What goes wrong with the sessions that begin from now on; assign others at any time."""
         self.transcript = Transcript() if transcript is None else transcript
         """What clients sent and got."""
         self._processes = ProcessHost() if allow_processes else None
@@ -109,21 +117,20 @@ class FakeKubelet(BackgroundServer):
         )
         """The declared pods; add and remove them while the server runs."""
         version = find_profile(profile)
-        chosen = version.spdy if protocols is None else tuple(Subprotocol(protocol) for protocol in protocols)
-        over_websocket = checked_names(version.websocket if websocket_protocols is None else websocket_protocols)
-        if not chosen and not over_websocket:
-            raise ValueError("protocols and websocket_protocols: name at least one protocol in either")
         self._node = Node(
             name=node_name,
-            profile=version,
             host_ip="127.0.0.1" if self._host in ("0.0.0.0", "::") else self._host,
             pods=self.pods,
-            authenticator=Authenticator(self.authority, tokens=tokens, anonymous=anonymous),
+            authenticator=Authenticator(self.authority, tokens=tokens, token_check=token_check, anonymous=anonymous),
             authorize=authorize,
-            protocols=chosen,
-            websocket_protocols=over_websocket,
-            executions=deque(maxlen=EXECUTIONS_KEPT),
-            forwards=deque(maxlen=EXECUTIONS_KEPT),
+            protocols=tuple(map(Subprotocol, version.spdy if protocols is None else protocols)),
+            websocket_protocols=checked_names(
+                version.websocket if websocket_protocols is None else websocket_protocols
+            ),
+            profile=version,
+            serving=serving,
+            machine=machine,
+            streams_create=streams_need_create,
             forward_grace=forward_grace,
         )
         self._settings = Settings.of(limits, deadlines, timeouts, max_connections)
@@ -142,6 +149,16 @@ class FakeKubelet(BackgroundServer):
     def port(self) -> int:
         """The port, known once the server was started."""
         return self._port
+
+    @property
+    def read_only_port(self) -> int | None:
+        """The port without TLS and authentication, if there is one."""
+        return self._node.ports.get("read_only")
+
+    @property
+    def healthz_port(self) -> int | None:
+        """The port of ``/healthz`` alone, if there is one."""
+        return self._node.ports.get("healthz")
 
     @property
     def ca(self) -> bytes:
@@ -175,17 +192,36 @@ class FakeKubelet(BackgroundServer):
     async def _serve(self, loop: asyncio.AbstractEventLoop, ready: Callable[[], Awaitable[object]]) -> None:
         names = dict.fromkeys(("localhost", "127.0.0.1", "::1", self._node.name, self._node.host_ip))
         leaf = self.authority.issue_server(names, common_name=f"system:node:{self._node.name}")
-        tls = ServerTLS(leaf, client_ca=self.authority.cert_pem)
-        application = recorded(FaultyApplication(Router(self._node), lambda: self.faults), self.transcript)
-        listening = Listening(loop, application, tls.pipe, self._settings, self.session_log)
-        server = await loop.create_server(listening.connection, self._host, self._port, backlog=BACKLOG)
+        serving = self._node.serving
+        alpn = ("h2", "http/1.1") if serving.http2 else ("http/1.1",)
+        tls = ServerTLS(leaf, client_ca=self.authority.cert_pem, alpn=alpn)
+        router = Router(self._node)
+        open_ports: list[tuple[asyncio.Server, Listening]] = []
+
+        async def listen(application: Application, make_pipe: Callable[[], Pipe], host: str, port: int) -> int:
+            listening = Listening(loop, application, make_pipe, self._settings, self.session_log)
+            server = await loop.create_server(listening.connection, host, port, backlog=BACKLOG)
+            open_ports.append((server, listening))
+            bound: int = server.sockets[0].getsockname()[1]
+            return bound
+
         try:
-            self._port = server.sockets[0].getsockname()[1]
+            application = recorded(FaultyApplication(router, lambda: self.faults), self.transcript)
+            self._node.port = self._port = await listen(application, tls.pipe, self._host, self._port)
+            read_only, healthz = serving.read_only_port, serving.healthz_port
+            if read_only is not None:
+                plain = Router(self._node, read_only=True, counts=router.counts)
+                self._node.ports["read_only"] = await listen(plain, PlainPipe, self._host, read_only)
+            if healthz is not None:
+                health = HealthRouter(self._node)
+                self._node.ports["healthz"] = await listen(health, PlainPipe, "127.0.0.1", healthz)
             self.pods.start(loop)
             await ready()
         finally:
-            server.close()
-            await listening.close()
+            for server, _ in open_ports:
+                server.close()
+            for _, listening in open_ports:
+                await listening.close()
             await self.pods.close(CLOSE_SECONDS)
             if self._processes is not None:
                 self._processes.close()

@@ -82,7 +82,8 @@ class ApiserverApplication:
     async def _answer(self, request: Request) -> Answer:
         services = self._services
         offer = take_bearer_token(request.headers)
-        user = services.authenticator.authenticate(request.certificates, request.values(b"authorization"), offer)
+        sent = request.values(b"authorization")
+        user = await services.authenticator.authenticate(request.certificates, sent, offer)
         if user is None:
             raise unauthorized()
         if offer.token is not None:

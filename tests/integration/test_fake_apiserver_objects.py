@@ -258,9 +258,12 @@ def test_watch_tells_what_pods_do_at_their_kubelets() -> None:
             kind, pod = watch.next()
             assert (kind, pod["metadata"]["name"], pod["spec"]["nodeName"]) == ("ADDED", "new", "node-2")
             cluster.kubelets["node-2"].pods.add(Pod("shop/new", labels={"app": "db"}))
-            assert watch.next()[0] == "MODIFIED"
+            while pod["metadata"]["labels"] != {"app": "db"} or pod["status"]["phase"] != "Running":
+                kind, pod = watch.next()
+                assert (kind, pod["metadata"]["name"]) == ("MODIFIED", "new")
             cluster.kubelets["node-2"].pods.remove("shop/new")
-            kind, pod = watch.next()
+            while kind == "MODIFIED":
+                kind, pod = watch.next()
             assert (kind, pod["metadata"]["name"]) == ("DELETED", "new")
             assert int(pod["metadata"]["resourceVersion"]) > int(version)
         assert api.refusal("/api/v1/namespaces/shop/pods/new")[0] == 404

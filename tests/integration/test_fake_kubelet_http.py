@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from fakekubelet import Attributes, CertificateAuthority, Container, FakeKubelet, Pod, User
+from fakekubelet.node import Serving
 from spdyproto.channels.subprotocols import Subprotocol
 from spdyproto.limits import Limits
 from support.fakes import Caller
@@ -395,12 +396,30 @@ def test_tls_1_1_is_refused(kubelet: FakeKubelet) -> None:
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_alpn_is_http_1_1(kubelet: FakeKubelet, version: ssl.TLSVersion) -> None:
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [
+        (["http/1.1", "h2"], "h2"),  # the server's order counts
+        (["http/1.1"], "http/1.1"),
+        ([], None),
+    ],
+)
+def test_alpn(kubelet: FakeKubelet, version: ssl.TLSVersion, offered: list[str], chosen: str | None) -> None:
+    assert negotiated(kubelet, version, offered) == chosen
+
+
+def test_http2_can_be_left_out() -> None:
+    with FakeKubelet(serving=Serving(http2=False)) as kubelet:
+        assert negotiated(kubelet, ssl.TLSVersion.TLSv1_3, ["h2", "http/1.1"]) == "http/1.1"
+
+
+def negotiated(kubelet: FakeKubelet, version: ssl.TLSVersion, offered: list[str]) -> str | None:
     context = ssl.create_default_context(cadata=kubelet.ca.decode())
     context.minimum_version = context.maximum_version = version
-    context.set_alpn_protocols(["h2", "http/1.1"])
+    if offered:
+        context.set_alpn_protocols(offered)
     with (
         socket.create_connection(("127.0.0.1", kubelet.port), 30) as plain,
         context.wrap_socket(plain, server_hostname="127.0.0.1") as sock,
     ):
-        assert sock.selected_alpn_protocol() == "http/1.1"
+        return sock.selected_alpn_protocol()

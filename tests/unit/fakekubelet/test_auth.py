@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from fakekubelet.auth import (
@@ -45,12 +47,12 @@ TOKENS = {"sesame": User("robot")}
 )
 def test_who_is_it(certificates: list[bytes], authorization: list[str], anonymous: bool, expected: User | None) -> None:
     chain = Authenticator(CA, tokens=TOKENS, anonymous=anonymous)
-    assert chain.authenticate(certificates, authorization) == expected
+    assert asyncio.run(chain.authenticate(certificates, authorization)) == expected
 
 
 def test_a_group_is_not_told_twice() -> None:
     certificates = CA.issue_client("bob", [AUTHENTICATED]).chain_der
-    assert Authenticator(CA).authenticate(certificates, []) == User("bob", (AUTHENTICATED,))
+    assert asyncio.run(Authenticator(CA).authenticate(certificates, [])) == User("bob", (AUTHENTICATED,))
 
 
 @pytest.mark.parametrize(
