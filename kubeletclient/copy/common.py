@@ -22,6 +22,10 @@ parallel connections and the finer resume are worth."""
 
 _LONGEST: Final = 1024 * MIB
 
+FIRST_PAUSE: Final = 0.5
+LAST_PAUSE: Final = 8.0
+"""Seconds between attempts: the first pause, and what doubling it ends at."""
+
 RETRIED: Final = (
     errors.ConnectionLost,
     errors.ConnectionRefused,
@@ -75,7 +79,7 @@ async def attempts(
     attempt: Callable[[bool], Awaitable[None]], options: CopyOptions, report: CopyReport, tracker: Tracker
 ) -> None:
     """Call ``attempt(resume)`` until it succeeds, again after what may mend itself, with growing pauses."""
-    pause = 0.5
+    pause = FIRST_PAUSE
     while True:
         try:
             await attempt(options.resume or report.retries > 0)
@@ -86,7 +90,7 @@ async def attempts(
             report.retries += 1
             tracker.retry(error, report.retries)
         await asyncio.sleep(pause)
-        pause = min(2 * pause, 8.0)
+        pause = min(2 * pause, LAST_PAUSE)
 
 
 def mismatch(names: Sequence[str], algorithm: str) -> VerificationFailed:

@@ -19,6 +19,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from kubeletclient.copy.common import attempts, mismatch, stage_name
@@ -60,21 +61,25 @@ class Download:
         self.tar = False
         self.reader = ""
         self._base: Root
+        self._local: _Target
         self._stage_name = b""
 
     async def run(self) -> CopyReport:
         """Do all of it. Raises CopyError and what ``Pod.run`` raises; ``report`` then says how far things came."""
+        tries = partial(attempts, options=self.options, report=self.report, tracker=self.tracker)
         try:
-            await self._prepare()
+            await tries(lambda resume: self._prepare())
+            await tries(lambda resume: self._list())
+            if self.options.dry_run:
+                self.report.dry_run = True
+                return self.report
             try:
-                await self._list()
-                if self.options.dry_run:
-                    self.report.dry_run = True
-                else:
-                    await attempts(self._attempt, self.options, self.report, self.tracker)
-                    self.report.leftover = None
-            finally:
-                self._base.close()
+                self._base = Root(self._local.base)
+            except OSError as error:
+                raise local_failure(error, self._local.base) from error
+            with self._base:
+                await tries(self._attempt)
+            self.report.leftover = None
         finally:
             self.report.route, self.report.transport = self.remote.route, self.remote.transport
         return self.report
@@ -88,7 +93,8 @@ class Download:
         missing = [path for path, kind in zip(paths, tools.paths, strict=False) if kind == "missing"]
         if missing:
             raise SourceMissing(f"{os.fsdecode(missing[0])!r} does not exist in the container", hint="check its path")
-        target = _local_target(self._target)
+        self._local = target = _local_target(self._target)
+        self._sources.clear()
         if not target.inside and (len(paths) > 1 or self._target.endswith(b"/")):
             raise BadPath(
                 f"the target {os.fsdecode(self._target)!r} is no directory",
@@ -100,10 +106,6 @@ class Download:
         finals = [source.final for source in self._sources]
         if len(set(finals)) < len(finals):
             raise BadPath("two sources have the same name at the target", hint="copy them one after another")
-        try:
-            self._base = Root(target.base)
-        except OSError as error:
-            raise local_failure(error, target.base) from error
         self._stage_name = stage_name(*paths, _absolute(self._target))
         self.algorithm = tools.digest(self.options.verify)
         self.report.verification = self.algorithm or (
@@ -142,6 +144,9 @@ class Download:
 
     async def _list(self) -> None:
         self.tracker.phase("scan")
+        report = self.report
+        report.files = report.directories = report.links = report.bytes = report.skipped_count = 0
+        report.skipped.clear()
         for index, source in enumerate(self._sources):
             if self.tools.lists and self.options.preserve.links != "follow":
                 listed = await list_tree(self.remote, source.base, [source.name], self.options.limits)
@@ -155,7 +160,7 @@ class Download:
                         hint="name each file",
                     )
                 source.entries = [Entry(source.name, Kind.FILE, size=-1)]
-                self.report.files += 1
+                report.files += 1
 
     def wanted(self, source: Source, entry: Entry) -> bool:
         """Whether the user wants it; what cannot be copied is noted."""

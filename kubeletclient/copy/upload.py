@@ -104,12 +104,13 @@ class Upload:
         """Do all of it. Raises CopyError and what ``Pod.run`` raises; ``report`` then says how far things came."""
         sources: list[Source] = []
         try:
-            await self._prepare(sources)
+            tries = partial(attempts, options=self._options, report=self.report, tracker=self._tracker)
+            await tries(lambda resume: self._prepare(sources))
             self._scan(sources)
             if self._options.dry_run:
                 self.report.dry_run = True
             else:
-                await attempts(self._attempt, self._options, self.report, self._tracker)
+                await tries(self._attempt)
                 self.report.leftover = None
         finally:
             for source in sources:
@@ -122,6 +123,8 @@ class Upload:
     async def _prepare(self, sources: list[Source]) -> None:
         directory, name = split_remote(self._target)
         follow = self._options.preserve.links == "follow"
+        while sources:
+            sources.pop().root.close()
         sources.extend(_open_source(path, follow) for path in self._sources)
         self._tools = tools = await probe(self._remote, [self._target, directory])
         self._choose_strategy(tools)
