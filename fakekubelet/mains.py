@@ -63,6 +63,8 @@ class MainProcess:
         self.started = 0.0
         """When it was started, as Unix time."""
         self.finished = 0.0
+        self.killed = False
+        """It was ended from outside."""
         self._on_over = on_over
         self.execution = Execution(request)
         """The record of the process, readable from any thread."""
@@ -112,7 +114,8 @@ class MainProcess:
             self._guarded(command.stdin_ended)
 
     async def close(self) -> None:
-        """The pod or the server ends."""
+        """The pod or the server ends, or the container is restarted."""
+        self.killed = not self.over
         if self._command is not None and not self.over:
             await self._command.close()
         if not self.over:

@@ -202,8 +202,8 @@ class ContainerState:
 
     def _terminated(self, main: MainProcess, restarts: int) -> dict[str, Any]:
         status = main.execution.status
-        code = _KILLED if status is None else 128 if status.code is None else status.code
-        reason = "Completed" if code == 0 else "StartError" if status is not None and status.code is None else "Error"
+        code = _KILLED if main.killed or status is None else 128 if status.code is None else status.code
+        reason = "Completed" if code == 0 else "StartError" if code == 128 and status is not None else "Error"
         terminated: dict[str, Any] = {"exitCode": code, "reason": reason}
         if reason == "StartError" and status is not None:
             terminated["message"] = status.message

@@ -12,8 +12,10 @@ from typing import Any
 
 import click
 
-from fakekubelet import ALL_WEBSOCKET, Container, FakeCluster, FakeKubelet, Pod
+from fakekubelet import ALL_WEBSOCKET, Container, FakeCluster, FakeKubelet, Pod, PodTable
 from fakekubelet.faults import PRESETS, parse_fault, usage
+from fakekubelet.manifests import load_pods
+from fakekubelet.node import Serving
 from fakekubelet.profiles import PROFILES
 from fakekubelet.transcript import Transcript
 from spdyproto.channels.subprotocols import CRI_SPDY, Subprotocol
@@ -41,6 +43,24 @@ _ATTACHABLE = (
     "--write-config is for it.",
 )
 @click.option("--nodes", type=click.IntRange(1, 64), help="With --apiserver: how many kubelets; 1 by default.")
+@click.option(
+    "--pods",
+    "manifest",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    help="Serve the pods of this YAML file, and no others: ordinary manifests, with what containers do in annotations "
+    "(pydoc fakekubelet.manifests). SIGHUP reads it again: pods come, go, and are replaced where they differ.",
+)
+@click.option(
+    "--read-only-port",
+    type=click.IntRange(0, 65535),
+    help="Open a port without TLS and authentication, too: health, pods, statistics and metrics. 0 takes a free one.",
+)
+@click.option(
+    "--healthz-port",
+    type=click.IntRange(0, 65535),
+    help="Open a port without TLS for /healthz, too.",
+)
 @click.option(
     "--allow-processes",
     is_flag=True,
@@ -94,6 +114,9 @@ def fake(
     allow_remote: bool,
     apiserver: bool,
     nodes: int | None,
+    manifest: Path | None,
+    read_only_port: int | None,
+    healthz_port: int | None,
     allow_processes: bool,
     write_config: Path | None,
     user: str,
@@ -115,11 +138,11 @@ def fake(
     "apiserver", and the paths of the files that were written. SIGTERM or Ctrl-C ends it, and every command in it.
     """
     host, port = _address(listen)
-    pods = [Pod("default/demo"), Pod("default/attach", _ATTACHABLE)]
-    if allow_processes:
-        pods.append(Pod("default/host", [Container("main", processes=True)]))
+    pods = _pods(manifest, allow_processes)
     if nodes is not None and not apiserver:
         raise click.UsageError("--nodes counts the kubelets behind an apiserver: give --apiserver too")
+    if apiserver and (read_only_port, healthz_port) != (None, None):
+        raise click.UsageError("--read-only-port and --healthz-port are a single kubelet's: leave --apiserver out")
     options: dict[str, Any] = {
         "host": host,
         "port": port,
@@ -136,12 +159,15 @@ def fake(
         if apiserver:
             server = FakeCluster(nodes or 1, pods, **options)
         else:
-            server = FakeKubelet(pods, **options)
+            serving = Serving(read_only_port=read_only_port, healthz_port=healthz_port)
+            server = FakeKubelet(pods, serving=serving, **options)
     except (ValueError, PermissionError) as error:
         raise click.UsageError(str(error)) from error
     stopped = _stop_on_signals()
     try:
         server.start()
+        if manifest is not None and isinstance(server, FakeKubelet):
+            _reload_on_signal(manifest, server.pods)
         facts = _facts(server)
         if write_config is not None:
             facts.update(_write(server, write_config, user, groups))
@@ -155,9 +181,41 @@ def fake(
             click.echo(str(record), err=True)
 
 
+def _pods(manifest: Path | None, allow_processes: bool) -> list[Pod]:
+    if manifest is not None:
+        try:
+            return load_pods(manifest)
+        except (OSError, ValueError) as error:
+            raise click.BadParameter(str(error), param_hint="--pods") from None
+    pods = [Pod("default/demo"), Pod("default/attach", _ATTACHABLE)]
+    if allow_processes:
+        pods.append(Pod("default/host", [Container("main", processes=True)]))
+    return pods
+
+
+def _reload_on_signal(manifest: Path, table: PodTable) -> None:
+    """Have SIGHUP read the pods again; a file that makes no sense changes nothing."""
+
+    def reload(number: int, frame: FrameType | None) -> None:
+        try:
+            wanted = {pod.name: pod for pod in load_pods(manifest)}
+            for pod in table:
+                if pod.name not in wanted:
+                    table.remove(pod.name)
+            for name, pod in wanted.items():
+                if table.get(name) != pod:
+                    table.add(pod)
+        except (OSError, ValueError, PermissionError) as error:
+            click.echo(f"the pods stay as they are: {error}", err=True)
+
+    signal.signal(signal.SIGHUP, reload)
+
+
 def _facts(server: FakeKubelet | FakeCluster) -> dict[str, Any]:
     if isinstance(server, FakeKubelet):
-        return {"kubelet": server.url, "apiserver": None}
+        ports = {"read_only_port": server.read_only_port, "healthz_port": server.healthz_port}
+        more = {name: port for name, port in ports.items() if port is not None}
+        return {"kubelet": server.url, "apiserver": None, **more}
     kubelets = {name: kubelet.url for name, kubelet in server.kubelets.items()}
     return {"kubelet": next(iter(kubelets.values())), "apiserver": server.url, "kubelets": kubelets}
 
