@@ -65,7 +65,7 @@ class RecordingApplication:
             exchange.end("client")
 
     def _body(self, exchange: Exchange, where: tuple[Sender, str], piece: Buffer) -> None:
-        exchange.totals[where] = exchange.totals.get(where, 0) + len(piece)
+        exchange.count(*where, len(piece))
         if len(exchange.body) < self._transcript.payload:
             exchange.body += bytes(piece)[: self._transcript.payload - len(exchange.body)]
 

@@ -29,7 +29,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from fakekubelet.dissect import Seen, Sender
+from fakekubelet.dissect import Run, Seen, Sender
 from fakekubelet.messages import Request
 from spdyproto.text import printable
 from spdyproto.websocket.handshake import BEARER_PREFIX
@@ -44,6 +44,7 @@ _HEADERS, _VALUE, _TARGET = 64, 300, 2000  # of one head, characters of a value,
 _TEXT_KEPT = 4096  # bytes of a status or of a terminal's sizes
 _BODY_KEPT = 2048  # bytes of the body of a refusal
 _CREDENTIALS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
+_NOTHING: Final = [0]
 _REDACTED: Final = "(redacted)"
 
 
@@ -99,7 +100,7 @@ class Exchange:
     """Who ended it: ``client``, ``server``, or ``cut`` by a fault; ``""`` while it goes on."""
     streams: dict[tuple[Sender, str], bytes] = field(default_factory=dict, repr=False)
     """The beginning of each stream's payload, with ``Transcript(payload=...)``: by sender and name."""
-    totals: dict[tuple[Sender, str], int] = field(default_factory=dict, repr=False)
+    _totals: dict[tuple[Sender, str], list[int]] = field(default_factory=dict, repr=False)
     _over: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
 
     def wait(self, timeout: float | None = None) -> Exchange:
@@ -110,7 +111,7 @@ class Exchange:
 
     def total(self, sender: Sender, stream: str) -> int:
         """Bytes of payload that ``sender`` sent on a stream (``stdin``, ``stdout``, ``error`` ...)."""
-        return self.totals.get((sender, stream), 0)
+        return self._totals.get((sender, stream), _NOTHING)[0]
 
     def frames(self, sender: Sender | None = None) -> list[str]:
         """The entries of one side, or of both, as text: ``SYN_STREAM error id=1 streamtype=error``."""
@@ -144,11 +145,18 @@ class Exchange:
 
     # -- for the recorder --------------------------------------------------------------------------------------------
 
-    def note(self, seen: Seen, keep: int) -> None:
+    def count(self, sender: Sender, stream: str, size: int) -> list[int]:
+        """Add bytes of payload; the counter goes on counting."""
+        total = self._totals.setdefault((sender, stream), [0])
+        total[0] += size
+        return total
+
+    def note(self, seen: Seen, keep: int) -> Run | None:
         """Add what was seen; ``keep`` bytes of each stream's payload are kept."""
         where = (seen.sender, seen.stream)
+        total: list[int] | None = None
         if seen.kind == "DATA":
-            self.totals[where] = self.totals.get(where, 0) + seen.size
+            total = self.count(seen.sender, seen.stream, seen.size)
             if keep and seen.payload:
                 kept = self.streams.get(where, b"")
                 self.streams[where] = kept + seen.payload[: max(0, keep - len(kept))]
@@ -171,6 +179,10 @@ class Exchange:
             self.entries.append(Entry(seen.sender, seen.kind, seen.stream, seen.detail, seen.size, 1, seen.fin, text))
         else:
             self.left_out += 1
+            return None
+        if total is None or keep or seen.fin or seen.stream.partition("#")[0] in ("error", "resize"):
+            return None
+        return Run(self.entries[-1], total, seen.sender, seen.stream)
 
     def end(self, by: Literal["client", "server", "cut"]) -> None:
         """It has ended; the first word counts."""
