@@ -20,6 +20,7 @@ from spdyproto.errors import (
 )
 from spdyproto.keepalive import KeepaliveTimer
 from spdyproto.limits import Keepalive, Limits
+from spdyproto.nuisance import Nuisances
 from spdyproto.spdy import frames
 from spdyproto.spdy._pings import PingLedger
 from spdyproto.spdy.constants import (
@@ -82,6 +83,7 @@ class SendingHalf:
         self._goaway_received = False
         self._now = 0.0
         self._pings = PingLedger()
+        self._nuisances: Nuisances | None = None
         self._data_sent = 0
         initial, session = self._flow.greeting()
         if initial is not None:
@@ -361,6 +363,12 @@ class SendingHalf:
         self._out.release_all(waiting)
         for stream in waiting:
             self._forget_if_over(stream)
+
+    def _nuisance(self) -> None:
+        """The peer sent one more frame that moves nothing. Raises LimitExceeded for a flood."""
+        if self._nuisances is None:
+            self._nuisances = Nuisances(self._limits.nuisances, self._now)
+        self._nuisances.add(self._now)
 
     def _trace(self, direction: str, *frame: object) -> None:
         if self._tracer is not None:

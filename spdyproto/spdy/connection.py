@@ -152,6 +152,8 @@ class SpdyConnection(SendingHalf):
                     self._credit_back(len(chunk))  # the stream ends here, but the session's window must not shrink
                 return self._on_flow_error(error)
         if not chunk and not fin:
+            if end:
+                self._nuisance()
             return None
         stream.received += len(chunk)
         self._events.append(DataReceived(stream_id, chunk, fin))
@@ -204,6 +206,7 @@ class SpdyConnection(SendingHalf):
         if handler is None:
             if not self._strict:
                 raise FramingError(f"control frame of unknown type {kind}")
+            self._nuisance()
             return None
         handler(self, flags, payload)
         return self._terminated
@@ -223,6 +226,7 @@ class SpdyConnection(SendingHalf):
             return
         self._table.highest_received = stream_id
         if len(self._live) >= self._limits.streams:
+            self._nuisance()
             self._table.remember(stream_id, ClosedBy.OUR_RESET)
             self._chore(frames.pack_rst_stream(stream_id, RstStatus.REFUSED_STREAM))
             return
@@ -232,6 +236,7 @@ class SpdyConnection(SendingHalf):
         self._forget_if_over(self._live[stream_id])
 
     def _on_repeated_id(self, stream_id: int) -> None:
+        self._nuisance()
         if self._strict and stream_id not in self._live:
             highest = self._table.highest_received
             self._fail(FramingError(f"SYN_STREAM with id {stream_id} after {highest}: ids must grow"))
@@ -265,6 +270,7 @@ class SpdyConnection(SendingHalf):
         returned."""
         stream = self._live.get(stream_id)
         if stream is None:
+            self._nuisance()
             if self._strict and not self._table.was_reset(stream_id):
                 self._chore(frames.pack_rst_stream(stream_id, RstStatus.INVALID_STREAM))
             return None
@@ -285,6 +291,8 @@ class SpdyConnection(SendingHalf):
         stream_id, status = frames.unpack_rst_stream(payload, flags)
         self._trace("in", "RST_STREAM", stream_id, status)
         stream = self._live.get(stream_id)
+        if stream is None or not (stream.received or stream.sent):
+            self._nuisance()
         if stream is not None:
             self._drop(stream, ClosedBy.THEIR_RESET)
         elif status != RstStatus.REFUSED_STREAM or not self._over_unanswered(stream_id):
@@ -304,6 +312,7 @@ class SpdyConnection(SendingHalf):
     def _on_settings(self, flags: int, payload: memoryview) -> None:
         entries, clear = frames.unpack_settings(payload, flags, self._limits.settings_entries)
         self._trace("in", "SETTINGS", entries, clear)
+        self._nuisance()
         if self._metered:
             seen: set[int] = set()
             for key, value, _flag in entries:
@@ -318,6 +327,7 @@ class SpdyConnection(SendingHalf):
         ping_id = frames.unpack_ping(payload, flags)
         self._trace("in", "PING", ping_id)
         if ping_id % 2 != self._next_ping % 2:
+            self._nuisance()
             self._events.append(PingReceived(ping_id))
             self._chore(frames.pack_ping(ping_id))
             return
@@ -345,6 +355,7 @@ class SpdyConnection(SendingHalf):
         stream_id, delta = frames.unpack_window_update(payload, flags)
         self._trace("in", "WINDOW_UPDATE", stream_id, delta)
         if not self._metered:
+            self._nuisance()
             return
         try:
             if delta == 0:

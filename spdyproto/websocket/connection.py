@@ -37,6 +37,7 @@ from spdyproto.errors import (
 )
 from spdyproto.keepalive import KeepaliveTimer, Verdict
 from spdyproto.limits import Keepalive, Limits
+from spdyproto.nuisance import Nuisances
 from spdyproto.types import Buffer, Role, Tracer
 from spdyproto.websocket.constants import MAX_CONTROL, CloseCode, Opcode, valid_close_code
 from spdyproto.websocket.events import (
@@ -112,6 +113,7 @@ class WebSocketConnection:
         self._ping: tuple[bytes, float, int] | None = None
         """The last ping that is not answered: payload, time, and how much data was queued before it."""
         self._pings = 0
+        self._nuisances: Nuisances | None = None
         self._sent = 0
         self._answered = 0
         """How much data was queued before the last ping that was answered."""
@@ -263,10 +265,18 @@ class WebSocketConnection:
             self._begin_data(frame)
         if self._tracer is not None:
             self._tracer("in", (Opcode(frame.opcode).name, frame.length, frame.fin))
+        if not frame.length or frame.opcode >= _CONTROL:
+            self._nuisance()
         self._frame = frame
         self._left = frame.length
         self._unmasked = 0
         self._frame_start = True
+
+    def _nuisance(self) -> None:
+        """The peer sent one more frame that moves nothing. Raises LimitExceeded for a flood."""
+        if self._nuisances is None:
+            self._nuisances = Nuisances(self._limits.nuisances, self._now)
+        self._nuisances.add(self._now)
 
     def _begin_data(self, frame: FrameHeader) -> None:
         if not frame.opcode:

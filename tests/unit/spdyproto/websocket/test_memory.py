@@ -75,7 +75,7 @@ def test_a_frame_that_announces_2_to_the_63(role: Role) -> None:
 
 def test_fragments_without_end(role: Role) -> None:
     first = wsframes.frame(BINARY, b"x", fin=False, key=key_of(role))
-    more = wsframes.frame(CONT, b"", fin=False, key=key_of(role))
+    more = wsframes.frame(CONT, b"y", fin=False, key=key_of(role))
     most, ended = held(role, iter([first, *[more * 500] * 200]))
     assert not ended
     assert most < 4 * KIB
@@ -90,7 +90,7 @@ def test_a_header_that_never_ends(role: Role) -> None:
 def test_control_frames_between_fragments(role: Role) -> None:
     first = wsframes.frame(BINARY, b"x", fin=False, key=key_of(role))
     noise = wsframes.frame(PONG, bytes(125), key=key_of(role)) + wsframes.frame(PING, bytes(125), key=key_of(role))
-    most, ended = held(role, iter([first, *[noise * 50] * 200]))
+    most, ended = held(role, iter([first, *[noise * 50] * 200]), limits=Limits(nuisances=1 << 40))
     assert not ended
     assert most < 4 * KIB
 
