@@ -12,6 +12,8 @@ _COMMANDS: Final = {
     "attach": ("kubewire.attach:attach_command", "Attach to the main process of a container."),
     "cp": ("kubewire.cp:cp_command", "Copy files into, out of and between containers, verified."),
     "exec": ("kubewire.exec:exec_command", "Run a command in a container."),
+    "kubelet": ("kubewire.kubelet:kubelet_command", "Ask a kubelet: pods, health, statistics, metrics, logs..."),
+    "trust": ("kubewire.trust:trust_command", "Pin the certificate of a kubelet that signs its own."),
     "logs": ("kubewire.logs:logs_command", "Print what containers wrote."),
     "fake": ("kubewire.fake:fake", "Serve a fake kubelet on this machine, for tests and trials."),
 }
