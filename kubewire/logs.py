@@ -35,9 +35,10 @@ class _Source:
 
     pod: Pod
     container: str | None
+    name: str = ""
 
     def prefix(self) -> bytes:
-        return f"[pod/{self.pod.name}/{self.container}] ".encode()
+        return f"[pod/{self.name}/{self.container}] ".encode()
 
 
 @click.command("logs")
@@ -173,8 +174,10 @@ def _sources(client: Kubelet | Cluster, values: dict[str, Any]) -> list[_Source]
     sources = []
     for pod in pods:
         found = pod.facts()
+        if isinstance(client, Cluster):
+            pod = client.pod(found.name, found.namespace, uid=found.uid)  # of an object: this one from now on
         chosen = found.all_containers if values["all_containers"] else (found.choose(container, "kubelet"),)
-        sources += [_Source(pod, name) for name in chosen]
+        sources += [_Source(pod, name, found.name) for name in chosen]
     return sources
 
 
