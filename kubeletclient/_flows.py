@@ -195,19 +195,19 @@ def _authenticated(request: Request, step: Step) -> Generator[Command, Any, Upgr
     """
     trust = request.trust
     refusals = (errors.Unauthorized, errors.ClientCertificateRejected)
-    taken = time.monotonic()
+    taken: list[float] = []
     try:
-        return (yield from _attempt(request, step))
+        return (yield from _attempt(request, step, taken))
     except refusals as error:
         if trust.credentials is None:
             raise
-        again: bool = yield Load(lambda _: trust.rejected(taken))
+        again: bool = yield Load(lambda _: trust.rejected(taken[-1]))
         if not again:
             yield from _complain(trust, error)
             raise
     yield Disconnect()
     try:
-        return (yield from _attempt(request, step))
+        return (yield from _attempt(request, step, taken))
     except refusals as error:
         yield from _complain(trust, error)
         raise
@@ -220,8 +220,8 @@ def _complain(trust: Trust, error: errors.ClientError) -> Generator[Command, Any
         error.hint = f"{complaint}: get a new one"
 
 
-def _attempt(request: Request, step: Step) -> Generator[Command, Any, UpgradeAccepted]:
-    """One connection, and one request over it."""
+def _attempt(request: Request, step: Step, taken: list[float]) -> Generator[Command, Any, UpgradeAccepted]:
+    """One connection, and one request over it. ``taken`` gets the time at which the credentials were in hand."""
     target, trust = request.target, request.trust
     trust.check(target.endpoint)
     context: ssl.SSLContext | None = None
@@ -230,6 +230,7 @@ def _attempt(request: Request, step: Step) -> Generator[Command, Any, UpgradeAcc
     identity = trust.headers(target.endpoint, time.monotonic())
     if callable(identity):
         identity = yield Load(identity)
+    taken.append(time.monotonic())
     yield from dial(target, trust, request.deadlines, request.user_agent, allow_local=request.allow_local)
     server_name = trust.server_name or target.endpoint.host
     if context is not None:

@@ -113,6 +113,7 @@ class Http:
 
     def __init__(self, deadline: Deadline) -> None:
         self._deadline = deadline
+        self._taken = 0.0  # when the credentials of the last request were in hand
         self._clients: dict[Endpoint, httpx.AsyncClient] = {}
 
     async def close(self) -> None:
@@ -122,21 +123,25 @@ class Http:
 
     async def fetch(self, fetch: Fetch) -> Any:  # noqa: ANN401 - JSON
         """Do what ``fetch`` says; once more if other credentials can be had than those that were refused."""
-        taken = time.monotonic()
         try:
             return await self._in_time(fetch)
         except errors.Unauthorized as error:
             refusal = error
-            if not await in_thread(lambda: fetch.way.settings.trust.rejected(taken)):
+            if not await in_thread(lambda: fetch.way.settings.trust.rejected(self._taken)):
                 await in_thread(lambda: complain(fetch, refusal))
                 raise
+        stale = self._clients.pop(fetch.way.endpoint, None)
+        if stale is not None:
+            await stale.aclose()  # its connections show the certificate that was refused
         return await self._in_time(fetch)
 
     async def _in_time(self, fetch: Fetch) -> Any:  # noqa: ANN401 - JSON
         deadline = self._deadline
         try:
+            async with asyncio.timeout(deadline.left()):  # a credential plugin may wait for a person
+                client, url, headers = await self._prepared(fetch)
             async with asyncio.timeout(deadline.left(fetch.way.settings.deadlines.upgrade)):
-                return await self._fetch(fetch)
+                return await self._fetch(fetch, client, url, headers)
         except TimeoutError as error:
             if isinstance(error, errors.ClientError):
                 raise
@@ -144,17 +149,21 @@ class Http:
                 raise deadline.error(fetch.what) from None
             raise fetch_error(fetch, None, error) from error
 
-    async def _fetch(self, fetch: Fetch) -> Any:  # noqa: ANN401 - JSON
-        import httpx  # a tenth of a second, and not needed by a command in a container that was named
-
+    async def _prepared(self, fetch: Fetch) -> tuple[httpx.AsyncClient, str, list[tuple[str, str]]]:
         from kubeletclient.aio.plain import plain_client
 
         way, left = fetch.way, self._deadline.left
-        trust = way.settings.trust
         url, headers = await in_thread(lambda: request_of(fetch, left()))
+        self._taken = time.monotonic()
         client = self._clients.get(way.endpoint)
         if client is None:
             client = self._clients[way.endpoint] = await plain_client(route_of(fetch), self._deadline)
+        return client, url, headers
+
+    async def _fetch(self, fetch: Fetch, client: httpx.AsyncClient, url: str, headers: list[tuple[str, str]]) -> Any:  # noqa: ANN401 - JSON
+        import httpx  # a tenth of a second, and not needed by a command in a container that was named
+
+        trust = fetch.way.settings.trust
         extensions = {"sni_hostname": trust.server_name} if trust.server_name else {}
         body = Body(fetch)
         try:

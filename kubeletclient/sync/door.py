@@ -115,6 +115,7 @@ class Http:
 
     def __init__(self, deadline: Deadline) -> None:
         self._deadline = deadline
+        self._taken = 0.0  # when the credentials of the last request were in hand
         self._clients: dict[Endpoint, httpx.Client] = {}
 
     def close(self) -> None:
@@ -124,13 +125,15 @@ class Http:
 
     def fetch(self, fetch: Fetch) -> Any:  # noqa: ANN401 - JSON
         """Do what ``fetch`` says; once more if other credentials can be had than those that were refused."""
-        taken = time.monotonic()
         try:
             return self._fetch(fetch)
         except errors.Unauthorized as error:
-            if not fetch.way.settings.trust.rejected(taken):
+            if not fetch.way.settings.trust.rejected(self._taken):
                 complain(fetch, error)
                 raise
+        stale = self._clients.pop(fetch.way.endpoint, None)
+        if stale is not None:
+            stale.close()  # its connections show the certificate that was refused
         return self._fetch(fetch)
 
     def _fetch(self, fetch: Fetch) -> Any:  # noqa: ANN401 - JSON
@@ -141,6 +144,7 @@ class Http:
         way, deadline = fetch.way, self._deadline
         trust = way.settings.trust
         url, headers = request_of(fetch, deadline.left())
+        self._taken = time.monotonic()
         timeout = deadline.left(way.settings.deadlines.upgrade)
         client = self._clients.get(way.endpoint)
         if client is None:
