@@ -38,7 +38,7 @@ from kubeletclient.selection import PodFacts, best_pod, parse_pod, parse_pods, s
 from spdyproto.pem import PathOrPEM, pem_file
 from spdyproto.text import printable
 
-__all__ = ["PUBLISHED", "ClusterDoor", "NodePolicy"]
+__all__ = ["PUBLISHED", "ClusterDoor", "NodePolicy", "Surroundings"]
 
 AUTO_DIAL: Final = 3.0
 """Seconds for the dial, and for TLS, to a node under ``via="auto"``: a firewall that drops packets must not cost more,
@@ -85,6 +85,16 @@ class _PassBy(Exception):
         super().__init__(reason)
         self.reason = reason
         self.error = error
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """A pod, its node, the ways to it (or why there is none to an address), and the addresses that were left out."""
+
+    pod: PodFacts
+    node: Node
+    ways: tuple[Way | str, ...]
+    left: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -209,6 +219,22 @@ class ClusterDoor:
             raise errors.PodUnavailable(
                 f"{where} has ended ({facts.phase}): nothing runs in it", hint="its logs can be read", route="apiserver"
             )
+
+    def look_around(self, pod: PodRef) -> Generator[Command, Any, Surroundings]:
+        """What a person wants to know of the ways to a pod; nothing is tried."""
+        facts = yield from self.find(pod)
+        goal = _Goal(facts.node, facts.host_ip, facts.namespace, "exec", lambda way: Target(way.endpoint, "/", "/", ""))
+        if not facts.node:
+            return Surroundings(facts, Node("", ()), (), ())
+        node = yield from self._node(goal)
+        endpoints, left = node_endpoints(node, prefer=self.policy.address_types, allow_local=self.policy.allow_local)
+        ways: list[Way | str] = []
+        for endpoint in endpoints:
+            try:
+                ways.append((yield from self._way(endpoint, facts.namespace, self.via)))
+            except _PassBy as closed:
+                ways.append(f"{endpoint.authority}: {closed.reason}")
+        return Surroundings(facts, node, tuple(ways), tuple(left))
 
     # -- through the apiserver ---------------------------------------------------------------------------------------
 

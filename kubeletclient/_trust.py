@@ -55,6 +55,7 @@ class Trust:
         self.server_name = server_name
         self.verify = verify
         self.impersonate = impersonate
+        self.chosen_proxy = proxy
         self._proxy: Proxy | Literal[False] | None = _proxy(proxy)
         self.pinned = pinned
         """The only certificate that the server may present; its name and who signed it do not matter then."""

@@ -13,6 +13,7 @@ _COMMANDS: Final = {
     "cp": ("kubewire.cp:cp_command", "Copy files into, out of and between containers, verified."),
     "exec": ("kubewire.exec:exec_command", "Run a command in a container."),
     "kubelet": ("kubewire.kubelet:kubelet_command", "Ask a kubelet: pods, health, statistics, metrics, logs..."),
+    "route": ("kubewire.route:route_command", "Report which way to a pod would be taken, and why."),
     "trust": ("kubewire.trust:trust_command", "Pin the certificate of a kubelet that signs its own."),
     "logs": ("kubewire.logs:logs_command", "Print what containers wrote."),
     "fake": ("kubewire.fake:fake", "Serve a fake kubelet on this machine, for tests and trials."),
