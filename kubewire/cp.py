@@ -36,8 +36,9 @@ _LINKS: Final = ("keep", "safe", "skip", "follow")
               help="Symbolic links: keep them all, the safe ones (inside the tree), skip or follow them.")  # fmt: skip
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out what matches; may be repeated.")
 @click.option("--include", multiple=True, metavar="PATTERN", help="Copy what matches even if it is excluded.")
-@click.option("--strategy", type=click.Choice(("auto", "tar", "files")), default="auto", show_default=True,
-              help="files: one command for each file, without tar.")  # fmt: skip
+@click.option("--strategy", type=click.Choice(("auto", "tar", "files", "compat")), default="auto", show_default=True,
+              help="files: one command for each file, without tar; compat: as kubectl cp, unverified.")  # fmt: skip
+@click.option("--compat", is_flag=True, help="The same as --strategy=compat.")
 @click.option("--resume", is_flag=True, help="Go on from what an interrupted copy left.")
 @click.option("--retries", type=click.IntRange(min=0), default=3, show_default=True, help="Further attempts.")
 @click.option("--parallel", type=click.IntRange(1, 32), default=2, show_default=True, help="Connections at once.")
@@ -76,6 +77,7 @@ class _Request:
         container: str | None,
         no_preserve: bool,
         owners: bool,
+        compat: bool,
         links: str,
         as_json: bool,
         quiet: bool,
@@ -92,6 +94,10 @@ class _Request:
         self.namespace, self.container = namespace, container
         preserve = Preserve(not no_preserve, not no_preserve, owners, links)
         self.choices = {**choices, "preserve": preserve}
+        if compat:
+            if choices["strategy"] not in ("auto", "compat"):
+                raise click.UsageError("--compat and --strategy contradict one another")
+            self.choices["strategy"] = "compat"
         try:
             self.sources: list[Spec] = [parse_spec(path) for path in paths[:-1]]
             self.target: Spec = parse_spec(paths[-1])

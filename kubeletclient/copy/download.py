@@ -88,7 +88,10 @@ class Download:
 
     async def _prepare(self) -> None:
         paths = await self._expand()
-        self.tools = tools = await probe(self.remote, paths)
+        if self.options.strategy == "compat":
+            self.tools = tools = Tools(frozenset({"tar"}), "other", False, None, False)
+        else:
+            self.tools = tools = await probe(self.remote, paths)
         self._choose_strategy(tools)
         missing = [path for path, kind in zip(paths, tools.paths, strict=False) if kind == "missing"]
         if missing:
@@ -103,6 +106,8 @@ class Download:
         for path in paths:
             base, name = split_remote(path)
             self._sources.append(Source(base, name or b".", name if target.inside else target.name))
+            if self.options.strategy == "compat":
+                self._sources[-1].prefix = os.path.dirname(path.rstrip(b"/")).lstrip(b"/")
         finals = [source.final for source in self._sources]
         if len(set(finals)) < len(finals):
             raise BadPath("two sources have the same name at the target", hint="copy them one after another")
@@ -141,6 +146,8 @@ class Download:
         check_compression(self.options.compression, tools)
         self.report.compression = self.options.compression
         self.report.strategy = f"tar ({tools.tar})" if self.tar else f"files ({self.reader})"
+        if wanted == "compat":
+            self.report.strategy = "compat (tar cf -)"
 
     async def _list(self) -> None:
         self.tracker.phase("scan")

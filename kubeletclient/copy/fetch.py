@@ -45,6 +45,9 @@ class Source:
     received: dict[bytes, Received] = field(default_factory=dict)
     """Files that came by tar or whole, by the same names; to be verified."""
 
+    prefix: bytes | None = None
+    """For kubectl's form of the command, whose names begin at the root: the directory in front of the source."""
+
     whole: set[bytes] = field(default_factory=set)
     """Files that are verified already."""
 
@@ -91,18 +94,26 @@ class Transfer:
             small = await self._missing(small)
         if not self.copy.tar:
             await gather([partial(self._file, entry) for entry in small], self._options.parallel)
-        elif self._tools.tar in _NO_RECURSION:
-            await self._archives(small)
-        elif large or self._resuming:
-            batches = [small[at : at + _ARGUMENTS] for at in range(0, len(small), _ARGUMENTS)]
-            await gather([partial(self._archive, batch) for batch in batches], self._options.parallel)
-        else:
-            # Which name of a file holds its content is the archive's choice.
+        elif self._takes_all(small, large):
+            # Needs no stdin, which not every transport can end. Which name of a file holds its content is tar's choice.
             linked = [entry for entry in source.entries if entry.kind is Kind.HARDLINK]
             await self._whole_archive({entry.name for entry in [*small, *linked]})
+        elif self._tools.tar in _NO_RECURSION:
+            await self._archives(small)
+        else:
+            batches = [small[at : at + _ARGUMENTS] for at in range(0, len(small), _ARGUMENTS)]
+            await gather([partial(self._archive, batch) for batch in batches], self._options.parallel)
         await self._runs(large)
         await self._links(links)
         self._finish()
+
+    def _takes_all(self, small: Sequence[Entry], large: Sequence[Entry]) -> bool:
+        """Whether one stream of everything is the best way: nothing of it would be passed over."""
+        if large or self._resuming:
+            return False
+        names = self._tools.tar in _NO_RECURSION
+        several = self._options.parallel > 1 and len(small) >= 2 * _STREAM_FILES
+        return not names or not (self._options.filter or several)
 
     def _is_large(self, entry: Entry) -> bool:
         return entry.kind is Kind.FILE and entry.size >= LARGE and "dd" in self._tools.names
@@ -110,7 +121,10 @@ class Transfer:
     def parts(self, name: bytes) -> Parts:
         """Where an entry of the container goes below the stage."""
         source = self.source
-        parts = safe_parts(name.removeprefix(b"./"), self._depth)
+        name = name.removeprefix(b"./")
+        if source.prefix:
+            name = name.removeprefix(source.prefix + b"/")
+        parts = safe_parts(name, self._depth)
         if source.name == b".":
             return parts if not source.final else (source.final, *parts)
         if parts[:1] != (source.name,):
@@ -127,7 +141,9 @@ class Transfer:
         extractor = self._extractor()
         receiver = _Renamed(self, extractor, wanted)
         follow = "h" if options.preserve.links == "follow" else ""
-        if self._tools.shell:
+        if source.prefix is not None:
+            words = ["tar", "cf", "-", os.fsdecode(os.path.join(source.base, source.name))]
+        elif self._tools.shell:
             body = PACK % (self._tools.tar_command, packer(options.compression))
             words = script(body, source.base, self._sparse + follow, b"./" + source.name)
         else:

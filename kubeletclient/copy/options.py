@@ -13,7 +13,7 @@ from kubeletclient.copy.entries import Preserve, TreeLimits
 
 __all__ = ["CopyChoices", "CopyOptions", "Filter"]
 
-_STRATEGIES: Final = ("auto", "tar", "files")
+_STRATEGIES: Final = ("auto", "tar", "files", "compat")
 _MAX_PARALLEL: Final = 32
 """Connections of one copy. Each is a process in the container; more than a few do not help anywhere."""
 
@@ -26,7 +26,9 @@ class CopyOptions:
       (``"sha256"``, ...), which is then required; or ``"none"``.
     - ``preserve``: what is kept of modes, times, owners and links.
     - ``exclude``, ``include``: patterns as of ``fnmatch``; see ``Filter``.
-    - ``strategy``: ``"auto"``, ``"tar"``, or ``"files"``: one command for each file, with no tar.
+    - ``strategy``: ``"auto"``, ``"tar"``, ``"files"``: one command for each file, with no tar, or ``"compat"``: what
+      kubectl cp runs (``tar -xmf -``, ``tar cf - SOURCE``), which needs no shell, verifies nothing, and in a
+      container writes straight to the final names.
     - ``resume``: use what an interrupted copy of the same source to the same target left.
     - ``retries``: further attempts after a lost connection or a difference; never after a refusal.
     - ``parallel``: connections at once, for large files and for many files.

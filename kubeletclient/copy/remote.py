@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from kubeletclient.copy.scan import FORMATS
 from kubeletclient.copy.scripts import LIST, MANIFEST, PROBE, PROBED, script
 from spdyproto.text import printable
 
-__all__ = ["Kept", "Records", "Remote", "Tools", "list_tree", "manifest", "probe"]
+__all__ = ["Kept", "Records", "Remote", "Tools", "list_tree", "manifest", "probe", "probe_compat"]
 
 _STDERR_KEPT: Final = 4096
 _ESCAPED: Final = re.compile(rb"\\(.)", re.DOTALL)
@@ -179,6 +180,17 @@ async def probe(remote: Remote, paths: Iterable[bytes] = ()) -> Tools:
             raise
         return await _without_shell(remote, error)
     return read_probe(answer)
+
+
+async def probe_compat(remote: Remote, paths: Sequence[bytes] = ()) -> Tools:
+    """What kubectl cp asks: whether the first path is a directory. A container without ``test`` says no to that."""
+    kinds = ["missing", *["directory"] * (len(paths) - 1)]
+    try:
+        await remote.run(["test", "-d", os.fsdecode(paths[0])], what="test")
+        kinds[0] = "directory"
+    except (errors.RemoteError, RemoteToolFailed):
+        pass
+    return Tools(frozenset({"tar"}), "other", False, None, False, tuple(kinds))
 
 
 async def _without_shell(remote: Remote, error: Exception) -> Tools:

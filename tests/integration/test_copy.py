@@ -332,3 +332,23 @@ def test_a_read_only_target_says_so(world: World) -> None:
     assert isinstance(caught.value, ClientError)
     with pytest.raises(LocalFileFailed):
         world.copy_out(world.root / "src" / "plain" / "text", "/proc/kubewire")
+
+
+def test_as_kubectl_does_without_a_shell(world: World, tmp_path: Path) -> None:
+    """Nothing but tar in the container, nothing verified; links, modes and times of the way out are ours to keep."""
+    alone = toolset(tmp_path / "bin", ["tar"], shell="")
+    world.kubelet.pods.add(FakePod("default/alone", [Container("main", processes=True, path=alone)]))
+    (tmp_path / "there").mkdir()
+    try:
+        with pytest.raises(NoStrategy, match="--strategy=compat sends the archive to tar alone"):
+            world.copy_in(world.root / "src", tmp_path / "there" / "src", "alone")
+        report = world.copy_in(world.root / "src", tmp_path / "there" / "src", "alone", strategy="compat")
+        assert (report.verification, report.unverified) == ("none", report.files)
+        assert describe(tmp_path / "there" / "src", times=False) == describe(world.root / "src", times=False)
+        report = world.copy_out(world.root / "src", tmp_path / "back", "alone", strategy="compat")
+        assert (report.strategy, report.verification) == ("compat (tar cf -)", "none")
+        assert describe(tmp_path / "back") == describe(world.root / "src")
+        world.copy_out(world.root / "src", tmp_path / "again", "alone")  # tar alone is enough for the way out
+        assert describe(tmp_path / "again") == describe(world.root / "src")
+    finally:
+        world.kubelet.pods.remove("default/alone")
