@@ -43,6 +43,7 @@ _LINKS: Final = ("keep", "safe", "skip", "follow")
 @click.option("--retries", type=click.IntRange(min=0), default=3, show_default=True, help="Further attempts.")
 @click.option("--parallel", type=click.IntRange(1, 32), default=2, show_default=True, help="Connections at once.")
 @click.option("--compress", "compression", type=click.Choice(("gzip", "zstd")), help="Compress on the way.")
+@click.option("--helper", metavar="FILE", help="A static busybox here that may be lent to the container.")
 @click.option("--dry-run", is_flag=True, help="Say what would be copied, and change nothing.")
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
               help="Bound for each command of the copy.")  # fmt: skip

@@ -11,6 +11,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import IO, Any, TypeAlias, TypeGuard
 
 from kubeletclient._door import Door, PodRef
@@ -19,6 +20,7 @@ from kubeletclient.aio.pods import Pod
 from kubeletclient.copy.between import Between
 from kubeletclient.copy.download import Download
 from kubeletclient.copy.errors import CopyError
+from kubeletclient.copy.helper import Helper
 from kubeletclient.copy.options import CopyChoices, CopyOptions
 from kubeletclient.copy.remote import Remote
 from kubeletclient.copy.report import CopyReport, ProgressFunction, Tracker
@@ -40,10 +42,11 @@ def copy_in(place: Place, sources: Path | Sequence[Path] | IO[bytes], target: Pa
 
     async def job(progress: ProgressFunction | None) -> CopyReport:
         remote, tracker = _remote(place, options), Tracker(progress)
-        if _is_stream(sources):
-            return await from_stream(remote, sources, os.fsencode(target), options, tracker)
-        upload = Upload(remote, _paths(sources), os.fsencode(target), options, tracker)
-        return await _reported(upload)
+        async with _helped(remote, options):
+            if _is_stream(sources):
+                return await from_stream(remote, sources, os.fsencode(target), options, tracker)
+            upload = Upload(remote, _paths(sources), os.fsencode(target), options, tracker)
+            return await _reported(upload)
 
     return job
 
@@ -54,11 +57,12 @@ def copy_out(place: Place, sources: Path | Sequence[Path], target: Path | IO[byt
 
     async def job(progress: ProgressFunction | None) -> CopyReport:
         remote, tracker, paths = _remote(place, options), Tracker(progress), _paths(sources)
-        if isinstance(target, str | bytes | os.PathLike):
-            return await _reported(Download(remote, paths, os.fsencode(target), options, tracker))
-        if len(paths) != 1:
-            raise ValueError("only one file can go to a stream")
-        return await to_stream(remote, paths[0], target, options, tracker)
+        async with _helped(remote, options):
+            if isinstance(target, str | bytes | os.PathLike):
+                return await _reported(Download(remote, paths, os.fsencode(target), options, tracker))
+            if len(paths) != 1:
+                raise ValueError("only one file can go to a stream")
+            return await to_stream(remote, paths[0], target, options, tracker)
 
     return job
 
@@ -69,9 +73,10 @@ def copy_between(source: Place, path: Path, target: Place, to: Path, choices: Co
 
     async def job(progress: ProgressFunction | None) -> CopyReport:
         sides = _remote(source, options), _remote(target, options)
-        return await _reported(
-            Between(sides[0], os.fsencode(path), sides[1], os.fsencode(to), options, Tracker(progress))
-        )
+        async with _helped(sides[0], options), _helped(sides[1], options):
+            return await _reported(
+                Between(sides[0], os.fsencode(path), sides[1], os.fsencode(to), options, Tracker(progress))
+            )
 
     return job
 
@@ -145,6 +150,10 @@ async def in_own_thread(job: Job, progress: ProgressFunction | None) -> CopyRepo
             inner[0][0].call_soon_threadsafe(inner[0][1].cancel)
             await asyncio.wait([done])
         raise
+
+
+def _helped(remote: Remote, options: CopyOptions) -> AbstractAsyncContextManager[None]:
+    return nullcontext() if options.helper is None else Helper(remote, os.fsencode(options.helper))
 
 
 def _remote(place: Place, options: CopyOptions) -> Remote:

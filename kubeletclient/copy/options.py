@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
@@ -34,6 +35,7 @@ class CopyOptions:
     - ``parallel``: connections at once, for large files and for many files.
     - ``compression``: ``"gzip"`` or ``"zstd"``, where both sides have it; for slow networks.
     - ``dry_run``: look, report what would be copied, and change nothing.
+    - ``helper``: a static busybox on this machine that may be lent to the container for the time of the copy.
     - ``timeout``: seconds for each command of the copy.
     - ``limits``: what is accepted from a container.
     """
@@ -48,6 +50,7 @@ class CopyOptions:
     parallel: int = 2
     compression: str | None = None
     dry_run: bool = False
+    helper: str | bytes | os.PathLike[str] | None = None
     timeout: float | None = None
     limits: TreeLimits = TreeLimits()
     filter: Filter = field(init=False)
@@ -79,6 +82,7 @@ class CopyChoices(TypedDict, total=False):
     parallel: int
     compression: str | None
     dry_run: bool
+    helper: str | bytes | os.PathLike[str] | None
     timeout: float | None
     limits: TreeLimits
 

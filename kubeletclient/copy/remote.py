@@ -76,6 +76,8 @@ class Remote:
         self._timeout = timeout
         self.route = ""
         self.transport = ""
+        self.search_first: str | None = None
+        """A directory of the container whose programs stand before its own, for scripts."""
 
     async def run(
         self,
@@ -91,6 +93,7 @@ class Remote:
         Raises RemoteToolFailed when it fails, with what it said; everything else as ``Pod.run``.
         """
         said = stderr or Kept()
+        words = self._words(words)
         kept = Kept(1 << 16) if stdout is None else None
         done = await self._pod.run(
             words,
@@ -107,7 +110,12 @@ class Remote:
 
     def open(self, words: Sequence[str], *, stderr: Kept) -> Any:  # noqa: ANN401 - Opening
         """Start a command whose stdout is a pipe, as ``Pod.popen``."""
-        return self._pod.popen(words, container=self._container, stderr=stderr, timeout=self._timeout)
+        return self._pod.popen(self._words(words), container=self._container, stderr=stderr, timeout=self._timeout)
+
+    def _words(self, words: Sequence[str]) -> Sequence[str]:
+        if self.search_first is None or words[:2] != ["sh", "-c"]:
+            return words
+        return [*words[:2], f"PATH='{self.search_first}':$PATH\n{words[2]}", *words[3:]]
 
     def failure(self, what: str, code: int, said: Kept) -> RemoteToolFailed:
         """The error for a command that ended with another code than 0."""

@@ -15,6 +15,7 @@ __all__ = [
     "COMMIT",
     "FETCH",
     "GLOB",
+    "HELP",
     "LINK",
     "LIST",
     "MAKE",
@@ -271,3 +272,12 @@ d "$3"
 mv -f "./$p" "./$v"
 """
 """Directory, name, new name."""
+
+HELP: Final = """
+n=$1
+shift
+for p; do
+  if (umask 077; mkdir "$p/$n") 2>/dev/null; then printf '%s\\n' "$p/$n"; exit 0; fi
+done
+"""
+"""Name, then directories: makes one of that name in the first that takes it, and says where."""

@@ -352,3 +352,28 @@ def test_as_kubectl_does_without_a_shell(world: World, tmp_path: Path) -> None:
         assert describe(tmp_path / "again") == describe(world.root / "src")
     finally:
         world.kubelet.pods.remove("default/alone")
+
+
+def test_a_helper_is_lent_and_taken_back(world: World, tmp_path: Path) -> None:
+    """In a container with hardly anything a busybox of ours makes tar, find and digests, and leaves no trace."""
+    box = shutil.which("busybox")
+    assert box is not None
+    poor = toolset(tmp_path / "bin", ["cat", "mkdir", "chmod", "rm"], shell="dash")
+    world.kubelet.pods.add(FakePod("default/poor", [Container("main", processes=True, path=poor)]))
+    (tmp_path / "there").mkdir()
+    try:
+        with pytest.raises(NoStrategy, match="nothing that could write a file"):
+            world.copy_in(world.root / "src", tmp_path / "there", "poor")
+        report = world.copy_in(world.root / "src", tmp_path / "there", "poor", helper=box)
+        assert (report.strategy, report.verification) == ("tar (busybox)", "sha256")
+        assert describe(tmp_path / "there" / "src") == describe(world.root / "src")
+        world.copy_out(tmp_path / "there" / "src", tmp_path / "back", "poor", helper=box)
+        assert describe(tmp_path / "back") == describe(world.root / "src")
+        with pytest.raises(SourceMissing, match="the helper '/no/such/busybox' does not exist"):
+            world.copy_out(tmp_path / "there" / "src", tmp_path / "x", "poor", helper="/no/such/busybox")
+    finally:
+        world.kubelet.pods.remove("default/poor")
+    words = [word for each in world.kubelet.executions for word in each.request.argv]
+    lent = {word for word in words if word.startswith(".kubewire-") and "/" not in word}
+    assert len(lent) >= 2
+    assert [name for name in lent if Path("/tmp", name).exists()] == []
