@@ -20,15 +20,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 
 from kubeletclient.copy.checksums import ALGORITHMS, new_checksum
 from kubeletclient.copy.common import LARGE, MIB, Run, attempts, gather, mismatch, runs_of, stage_name
 from kubeletclient.copy.compress import base64_lines, check_compression, compressed, unpacker
-from kubeletclient.copy.directories import Root, local_failure
 from kubeletclient.copy.entries import Entry, Kind, Received
-from kubeletclient.copy.errors import BadPath, CopyError, NoStrategy, SourceChanged, SourceMissing
+from kubeletclient.copy.errors import BadPath, CopyError, NoStrategy
+from kubeletclient.copy.local import Item, Source, absolute, changed, check_unchanged, length, open_source, whole
 from kubeletclient.copy.options import CopyOptions
 from kubeletclient.copy.remote import Remote, Tools, list_tree, manifest, probe, probe_compat
 from kubeletclient.copy.report import CopyReport, Tracker
@@ -52,33 +52,8 @@ from kubeletclient.copy.tarwrite import Content, write_archive
 __all__ = ["Upload"]
 
 _ROOM = 4 * 65528  # as the client batches stdin
-_LINES = 3 * 87360  # the same, in whole groups of base64
 _STREAM_FILES = 2000  # files of one tar stream, at least, before another one is worth its command
 _BATCH = 100  # paths that one command takes as arguments
-
-
-@dataclass(slots=True)
-class Source:
-    """One source of the user's: a directory, the name in it, and the name at the target."""
-
-    root: Root
-    top: bytes
-    name: bytes
-
-
-@dataclass(slots=True)
-class Item:
-    """An entry, where it is read from, and what went out, once it did."""
-
-    entry: Entry
-    source: Source
-    sent: Received | None = field(default=None)
-
-    @property
-    def parts(self) -> tuple[bytes, ...]:
-        """Below the source's root."""
-        below = self.entry.name[len(self.source.name) :]
-        return (self.source.top, *(part for part in below.split(b"/") if part))
 
 
 class Upload:
@@ -125,7 +100,7 @@ class Upload:
         follow = self._options.preserve.links == "follow"
         while sources:
             sources.pop().root.close()
-        sources.extend(_open_source(path, follow) for path in self._sources)
+        sources.extend(open_source(path, follow) for path in self._sources)
         compat = self._options.strategy == "compat"
         self._tools = tools = await (probe_compat if compat else probe)(self._remote, [self._target, directory])
         self._choose_strategy(tools)
@@ -146,7 +121,7 @@ class Upload:
         if len(set(names)) < len(names):
             raise BadPath("two sources have the same name at the target", hint="copy them one after another")
         self._base = self._target if inside else directory
-        self._stage = os.path.join(self._base, stage_name(*map(_absolute, self._sources), self._target))
+        self._stage = os.path.join(self._base, stage_name(*map(absolute, self._sources), self._target))
         self._algorithm = tools.digest(self._options.verify)
         self.report.verification = self._algorithm or (
             "sizes" if self._options.verify != "none" and tools.lists else "none"
@@ -365,7 +340,7 @@ class Upload:
         content = self._content(item)
         body = WHOLE[self._writer] % unpacker(self._options.compression)
         self.report.connections += 1
-        pieces: Iterator[memoryview | bytes] = _whole(content, item.entry)
+        pieces: Iterator[memoryview | bytes] = whole(content, item.entry)
         pieces = base64_lines(pieces) if self._writer == "base64" else compressed(pieces, self._options.compression)
         await self._remote.run(script(body, self._there(item), str(item.entry.size)), what=self._writer, stdin=pieces)
         if content.fault is not None:
@@ -392,7 +367,7 @@ class Upload:
             work += [partial(self._send_run, item, run) for run in runs if run not in have]
         await gather(work, self._options.parallel)
         for item in items:
-            _check_unchanged(item)
+            check_unchanged(item)
             item.sent = Received(item.entry.size, None)
             self._tracker.add_files()
 
@@ -406,7 +381,7 @@ class Upload:
         there = [line.split()[0].decode() for line in answer.splitlines() if line.strip()]
         here = self._digest(item, runs)
         have = {run for run, mine, theirs in zip(runs, here, there, strict=False) if mine == theirs}
-        self.report.resumed_bytes += sum(_length(item, run) for run in have)
+        self.report.resumed_bytes += sum(length(item, run) for run in have)
         return have
 
     async def _send_run(self, item: Item, run: Run) -> None:
@@ -420,11 +395,11 @@ class Upload:
             room = memoryview(bytearray(_ROOM))
             content = LocalFile(item.source.root, item.parts, item.entry, digest=None, progress=self._tracker.add_bytes)
             try:
-                at, end = first * MIB, first * MIB + _length(item, run)
+                at, end = first * MIB, first * MIB + length(item, run)
                 while at < end:
                     piece = room[: min(_ROOM, end - at)]
                     if content.readinto(at, piece) < len(piece):
-                        raise _changed(item)
+                        raise changed(item)
                     if checksum is not None:
                         checksum.update(piece)
                     at += len(piece)
@@ -449,11 +424,11 @@ class Upload:
         try:
             for run in runs:
                 checksum = new_checksum(self._algorithm)
-                at, end = run[0] * MIB, run[0] * MIB + _length(item, run)
+                at, end = run[0] * MIB, run[0] * MIB + length(item, run)
                 while at < end:
                     got = content.readinto(at, room[: min(MIB, end - at)])
                     if not got:
-                        raise _changed(item)
+                        raise changed(item)
                     checksum.update(room[:got])
                     at += got
                 digests.append(checksum.hexdigest())
@@ -501,54 +476,3 @@ class Upload:
         report.verify_seconds += time.monotonic() - began
         if wrong:
             raise mismatch(wrong, report.verification)
-
-
-def _open_source(path: bytes, follow: bool) -> Source:
-    """The source that a path of the user's means; a link that they named is followed."""
-    absolute = os.path.abspath(path)
-    directory, name = os.path.split(absolute)
-    try:
-        if follow or os.path.islink(absolute):
-            real = os.path.realpath(absolute)
-            directory, top = os.path.split(real)
-        else:
-            top = name
-        os.stat(os.path.join(directory, top))
-        return Source(Root(directory, follow=follow), top or b".", name or b"root")
-    except FileNotFoundError:
-        raise SourceMissing(f"{os.fsdecode(path)!r} does not exist", hint="check the source's path") from None
-    except OSError as error:
-        raise local_failure(error, path) from error
-
-
-def _length(item: Item, run: Run) -> int:
-    return min(run[1] * MIB, item.entry.size - run[0] * MIB)
-
-
-def _changed(item: Item) -> SourceChanged:
-    return SourceChanged(f"{os.fsdecode(item.entry.name)!r} changed while it was copied", hint="copy a snapshot of it")
-
-
-def _check_unchanged(item: Item) -> None:
-    root, parts = item.source.root, item.parts
-    status = root.lstat(parts)
-    if status is None or status.st_size != item.entry.size or status.st_mtime_ns != item.entry.mtime:
-        raise _changed(item)
-
-
-def _absolute(path: bytes) -> bytes:
-    return os.path.abspath(path)
-
-
-def _whole(content: LocalFile, entry: Entry) -> Iterator[memoryview]:
-    room = memoryview(bytearray(_LINES))
-    at = 0
-    try:
-        while at < entry.size:
-            piece = room[: min(len(room), entry.size - at)]
-            if content.readinto(at, piece) < len(piece):
-                break
-            at += len(piece)
-            yield piece
-    finally:
-        content.close()
