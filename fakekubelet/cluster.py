@@ -33,8 +33,10 @@ from fakekubelet.apiserver.server import KUBELET_CLIENT, FakeApiserver
 from fakekubelet.apiserver.store import Store
 from fakekubelet.auth import Attributes, User
 from fakekubelet.faults import Fault
+from fakekubelet.forwarding import CONTAINERD_GRACE
 from fakekubelet.pki import CertificateAuthority, IssuedCertificate
 from fakekubelet.pods import Pod
+from fakekubelet.ports import DEMO_PORTS
 from fakekubelet.server import FakeKubelet
 from spdyproto.channels.subprotocols import Subprotocol
 
@@ -54,7 +56,8 @@ class FakeCluster:
     to a kubelet. ``profile`` is the version of Kubernetes; ``protocols`` and ``websocket_protocols`` are the kubelets',
     the latter by default what that version has. ``faults`` are the apiserver's: see ``fakekubelet.apiserver.server``;
     kubelets take theirs by assignment (``cluster.kubelets["node-1"].faults``). What else is given (``anonymous``,
-    ``deadlines``, ``limits``, ``timeouts``) goes to every server, ``allow_processes`` to the kubelets.
+    ``deadlines``, ``limits``, ``timeouts``) goes to every server, ``allow_processes``, ``allow_loopback_ports`` and
+    ``forward_grace`` to the kubelets.
 
     Raises ValueError and PermissionError as ``FakeKubelet`` and ``FakeApiserver`` do.
     """
@@ -72,6 +75,8 @@ class FakeCluster:
         port: int = 0,
         allow_remote: bool = False,
         allow_processes: bool = False,
+        allow_loopback_ports: bool = False,
+        forward_grace: float | None = CONTAINERD_GRACE,
         faults: Iterable[Fault | str] = (),
         protocols: Iterable[Subprotocol] | None = None,
         websocket_protocols: Iterable[str] | None = None,
@@ -99,7 +104,7 @@ class FakeCluster:
         self._judge: AccessJudge = rules if callable(rules) else self.apiserver.rules.allows
         spoken = {"protocols": protocols, "websocket_protocols": websocket_protocols}
         common: dict[str, Any] = {key: value if value is None else tuple(value) for key, value in spoken.items()}
-        placed = _placed(names, (Pod("default/demo"),) if pods is None else pods)
+        placed = _placed(names, (Pod("default/demo", ports=DEMO_PORTS),) if pods is None else pods)
         self.kubelets = {
             name: FakeKubelet(
                 placed.get(name, ()),
@@ -108,6 +113,8 @@ class FakeCluster:
                 tokens=tokens,
                 authorize=self._allows,
                 allow_processes=allow_processes,
+                allow_loopback_ports=allow_loopback_ports,
+                forward_grace=forward_grace,
                 profile=profile,
                 **common,
                 **settings,

@@ -60,6 +60,8 @@ class ForwardRequest:
     transport: ForwardTransport
     ports: tuple[int, ...] = ()
     grace: float | None = CONTAINERD_GRACE
+    watch: Callable[[Callable[[], None]], Callable[[], None]] = lambda gone: lambda: None
+    """Has its argument called when the pod goes; the answer takes that back."""
 
 
 @dataclass(slots=True)
@@ -100,6 +102,8 @@ class ForwardSession:
         self._record = record
         self._ends: dict[int, PodEnd] = {}
         self._full: set[int] = set()
+        self._gone = False
+        self._unwatch = request.watch(self._on_pod_gone)
 
     # -- from the connection -----------------------------------------------------------------------------------------
 
@@ -166,14 +170,24 @@ class ForwardSession:
         record = Forwarded(self.request.pod, event.port)
         self._record(record)
         service = self.request.service(event.port)
-        if service is None or service is refuse:
+        if self._gone or service is None or service is refuse:
             text = self.refusal(event.port)
+            if self._gone:
+                sandbox = sandbox_id(self.request.uid)
+                text = self.failure(event.port, f'failed to find sandbox "{sandbox}" in store: not found')
             record.ended = text
             self.fail(event.connection, text)
             return
         end = PodEnd(self, event.connection, record, service)
         self._ends[event.connection] = end
         end.open()
+
+    def _on_pod_gone(self) -> None:
+        """Its processes die, and their connections with them. The session stays, as with a real kubelet."""
+        self._gone = True
+        for end in list(self._ends.values()):
+            end.reset("connection reset by peer")
+        self.want_flush()
 
     def refusal(self, port: int) -> str:
         """What containerd says when nothing listens."""
@@ -254,6 +268,7 @@ class ForwardSession:
 
     def _leave(self, *, lost: bool) -> None:
         carrier, self._carrier = self._carrier, None
+        self._unwatch()
         for end in list(self._ends.values()):
             end.give_up("the session ended")
         if carrier is not None:
@@ -363,7 +378,7 @@ class PodEnd(asyncio.Protocol):
         """As asyncio.Protocol. True: the other direction goes on."""
         self._pod_ended = True
         if self._doom:
-            self._reset(self._doom)
+            self.reset(self._doom)
         else:
             self._direction_ended()
         return not self._over
@@ -373,7 +388,7 @@ class PodEnd(asyncio.Protocol):
         if self._over:
             return
         if exc is not None:
-            self._reset(str(exc))
+            self.reset(str(exc))
         else:
             self._finish()
 
@@ -424,7 +439,8 @@ class PodEnd(asyncio.Protocol):
         if self._end("finished"):
             self.session.finish(self.number)
 
-    def _reset(self, cause: str) -> None:
+    def reset(self, cause: str) -> None:
+        """The pod's end has failed."""
         port = self.record.port
         told = f"read tcp4 127.0.0.1:{49152 + self.number % 16384}->127.0.0.1:{port}: read: {cause}"
         self._fail(self.session.failure(port, told))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from email.utils import formatdate
+from functools import partial
 
 from fakekubelet.accounting import SessionRecord
 from fakekubelet.forwarding import Forwarded, ForwardRequest, ForwardSession
@@ -57,6 +58,7 @@ def answer_port_forward(
     tunnels: bool,
     grace: float | None,
     record: Callable[[Forwarded], None],
+    watch: Callable[[str, Callable[[], None]], Callable[[], None]],
     protocols: Sequence[str] = (PORT_FORWARD,),
 ) -> Answer:
     """See the module. ``tunnels`` is a kubelet of 1.36 or newer; ``protocols`` are those over SPDY."""
@@ -70,7 +72,9 @@ def answer_port_forward(
         return plain(404, "pod not found")
     if not request.wants_upgrade:
         return go_error(500, "Upgrade request required")
-    wanted = ForwardRequest(pod.name, pod.uid, pod.service, ForwardTransport.SPDY, ports, grace)
+    wanted = ForwardRequest(
+        pod.name, pod.uid, pod.service, ForwardTransport.SPDY, ports, grace, partial(watch, pod.name)
+    )
     if not websocket:
         decision = negotiate_upgrade(request.headers, protocols)
         if decision.protocol is None:

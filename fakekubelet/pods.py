@@ -268,6 +268,7 @@ class PodTable:
         self._states: dict[str, PodState] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending: set[asyncio.Task[None]] = set()
+        self._watchers: dict[str, set[Callable[[], None]]] = {}
         self._subscribers: list[Callable[[str, Pod | None], None]] = []
         for pod in pods:
             self.add(pod)
@@ -283,13 +284,16 @@ class PodTable:
             before = self._states.pop(pod.name, None)
             self._states[pod.name] = state
             self._on_loop(before, state)
+            if before is not None:
+                self._gone(pod.name)
             self._tell(pod.name, pod)
 
     def remove(self, name: str) -> None:
-        """Take a pod away: its main processes end, and with them who is attached; other commands in it go on. Raises
-        KeyError if there is none."""
+        """Take a pod away: its main processes end, and with them who is attached, and what is forwarded to it is reset;
+        other commands in it go on. Raises KeyError if there is none."""
         with self._lock:
             self._on_loop(self._states.pop(name), None)
+            self._gone(name)
             self._tell(name, None)
 
     def restart(self, name: str, container: str | None = None) -> None:
@@ -335,6 +339,25 @@ class PodTable:
         with self._lock:
             if self._states.get(state.pod.name) is state:  # else it was taken away, which has been told
                 self._tell(state.pod.name, state.pod)
+
+    def watch(self, name: str, gone: Callable[[], None]) -> Callable[[], None]:
+        """Have ``gone`` called on the loop when the pod is taken away or replaced; the answer takes that back."""
+        with self._lock:
+            self._watchers.setdefault(name, set()).add(gone)
+
+        def unwatch() -> None:
+            with self._lock:
+                self._watchers.get(name, set()).discard(gone)
+
+        return unwatch
+
+    def _gone(self, name: str) -> None:
+        for gone in self._watchers.pop(name, ()):
+            if self._loop is not None:
+                try:
+                    self._loop.call_soon_threadsafe(gone)
+                except RuntimeError:
+                    pass  # the server has ended, and everything with it
 
     def _on_loop(self, before: PodState | None, after: PodState | None) -> None:
         if self._loop is None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -148,3 +148,7 @@ async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 def refuse(sock: socket.socket) -> None:
     """Nothing listens there: as a port that was not declared."""
     raise AssertionError("never called")
+
+
+DEMO_PORTS: Final[Mapping[int, Service | Port]] = {7: echo, 9: discard, 80: Port(http, name="http")}
+"""What listens in pod ``default/demo``, where no pods were declared."""

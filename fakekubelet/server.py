@@ -28,7 +28,7 @@ from fakekubelet.node import Machine, Node, Serving
 from fakekubelet.pki import CertificateAuthority, IssuedCertificate
 from fakekubelet.plaintext import PlainPipe
 from fakekubelet.pods import Pod, PodTable
-from fakekubelet.ports import Port, discard, echo, http
+from fakekubelet.ports import DEMO_PORTS
 from fakekubelet.processes import ProcessHost
 from fakekubelet.profiles import DEFAULT, Profile
 from fakekubelet.profiles import profile as find_profile
@@ -227,7 +227,7 @@ class FakeKubelet(BackgroundServer):
                 self._processes.close()
 
 
-_DEFAULT_PODS = (Pod("default/demo", ports={7: echo, 9: discard, 80: Port(http, name="http")}),)
+_DEFAULT_PODS = (Pod("default/demo", ports=DEMO_PORTS),)
 
 
 def checked_host(host: str, allow_remote: bool) -> str:

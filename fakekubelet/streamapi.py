@@ -158,6 +158,7 @@ class StreamAPI:
             tunnels=node.profile.tunnels or "v5.channel.k8s.io" in node.websocket_protocols,  # the same gate
             grace=node.forward_grace,
             record=node.forwards.append,
+            watch=node.pods.watch,
         )
 
 

@@ -17,6 +17,7 @@ _COMMANDS: Final = {
     "trust": ("kubewire.trust:trust_command", "Pin the certificate of a kubelet that signs its own."),
     "logs": ("kubewire.logs:logs_command", "Print what containers wrote."),
     "fake": ("kubewire.fake:fake", "Serve a fake kubelet on this machine, for tests and trials."),
+    "port-forward": ("kubewire.portforward:port_forward_command", "Forward ports of a pod to this machine."),
 }
 """Name: where the command is, and its line in the help. ``kubewire exec`` must not pay for importing the others."""
 

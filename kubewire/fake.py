@@ -16,6 +16,7 @@ from fakekubelet import ALL_WEBSOCKET, Container, FakeCluster, FakeKubelet, Pod,
 from fakekubelet.faults import PRESETS, parse_fault, usage
 from fakekubelet.manifests import load_pods
 from fakekubelet.node import Serving
+from fakekubelet.ports import DEMO_PORTS
 from fakekubelet.profiles import PROFILES
 from fakekubelet.transcript import Transcript
 from spdyproto.channels.subprotocols import CRI_SPDY, Subprotocol
@@ -130,6 +131,7 @@ def fake(
 
     Pod default/demo has the container main, which runs scripted commands only: ls, cat, echo, true, false, exit N,
     source N, random N SEED, sink, discard, both N, sleep S, ignore-stdin S, early-exit N, sizes N, fail TEXT.
+    Port 7 echoes, port 9 discards, port 80 (http) speaks HTTP; nothing else listens in it.
 
     Pod default/attach has main processes to attach to: container main runs cat; once runs sink, whose stdin ends with
     the first attacher's; tty has a terminal, and prints each size it is told.
@@ -187,7 +189,7 @@ def _pods(manifest: Path | None, allow_processes: bool) -> list[Pod]:
             return load_pods(manifest)
         except (OSError, ValueError) as error:
             raise click.BadParameter(str(error), param_hint="--pods") from None
-    pods = [Pod("default/demo"), Pod("default/attach", _ATTACHABLE)]
+    pods = [Pod("default/demo", ports=DEMO_PORTS), Pod("default/attach", _ATTACHABLE)]
     if allow_processes:
         pods.append(Pod("default/host", [Container("main", processes=True)]))
     return pods

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -25,7 +26,7 @@ from kubeletclient.forwarding.listeners import Bound
 from kubeletclient.forwarding.locals import LocalEnd, loopback_pair
 from kubeletclient.forwarding.records import KEPT, ForwardedConnection, ForwardEvent, OnEvent, Totals
 from kubeletclient.forwarding.session import Dialled, Session
-from spdyproto.errors import ProtocolError
+from spdyproto.errors import PeerClosed, ProtocolError
 from spdyproto.text import printable
 
 __all__ = ["SESSIONS", "ForwardOptions", "Forwarder"]
@@ -41,6 +42,13 @@ IDLE: Final = 10.0
 
 _ACCEPTED: Final = 64
 """Connections that are accepted in one turn of the loop."""
+
+
+_POD_GONE: Final = re.compile(
+    r"find sandbox|(sandbox|pod)\b.*\b(not found|not running|not ready|is closed)", re.IGNORECASE
+)
+"""What runtimes say when the pod behind a session is not there any more. The session itself lives on, and would refuse
+every connection for ever (``containerd: internal/cri/server/sandbox_portforward_linux.go``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +239,8 @@ class Forwarder:
         record = local.record
         self.totals.add(record)
         self.ended.append(record)
+        if local.home is not None and local.home in self.sessions and _POD_GONE.search(record.error):
+            self.loop.call_soon(self._abandon, local.home)
         why = f": {record.error}" if record.error else ""
         self.tell(
             "ended", f"connection from {record.local} to port {record.port} {record.ended}{why}", record.document()
@@ -369,6 +379,12 @@ class Forwarder:
         wanted = self._pending or (self.options.supervised and self.options.keep and not self.sessions)
         if wanted and self._dialling is None:
             self._dialling = self.loop.create_task(self._keep_dialling())
+
+    def _abandon(self, session: Session) -> None:
+        """The pod has gone, and the server has not ended the session."""
+        if session in self.sessions and not session.over:
+            session.lose("the pod is not there any more")
+            self.session_over(session, PeerClosed("the pod is not there any more"))
 
     # -- time --------------------------------------------------------------------------------------------------------
 

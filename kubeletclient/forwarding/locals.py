@@ -33,7 +33,7 @@ class LocalEnd:
 
     __slots__ = (
         "_buffer", "_doomed", "_ended", "_fd", "_loop", "_reading", "_timer", "_writing", "buffered", "closed", "eof",
-        "number", "on_end", "opened", "port", "record", "session", "sock", "taken",
+        "home", "number", "on_end", "opened", "port", "record", "session", "sock", "taken",
     )  # fmt: skip
 
     def __init__(
@@ -48,6 +48,8 @@ class LocalEnd:
         self.record = record
         self.port = port
         self.session: Session | None = None
+        self.home: Session | None = None
+        """The session that it was in, also when that is over."""
         self.number = -1
         self._buffer: deque[memoryview] = deque()
         self.buffered = 0

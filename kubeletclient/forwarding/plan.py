@@ -79,6 +79,8 @@ def _split(item: int | str) -> tuple[Any, Any]:
 
 def _remote(remote: Any) -> int | str:  # noqa: ANN401 - as the caller gave it
     text = str(remote)
+    if text.lower().endswith("/udp"):
+        raise ValueError(f"remote port {remote!r}: the protocol carries TCP connections only, no UDP")
     if text.isascii() and text.isdecimal() and 0 < int(text) < 65536:
         return int(text)
     if isinstance(remote, str) and len(text) <= 15 and _NAME.match(text) and not text.isdecimal():

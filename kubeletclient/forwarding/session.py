@@ -191,7 +191,7 @@ class Session:
             return
         local.record.pod = self.pod
         self.locals[number] = local
-        local.session, local.number = self, number
+        local.session, local.home, local.number = self, self, number
         self._opening[number] = now
         if self.multiplexed:
             self.flush_soon()
@@ -419,6 +419,15 @@ class Session:
             return
         for local in list(self.locals.values()):
             local.abort("closed")
+        self._finish()
+
+    def lose(self, why: str) -> None:
+        """Leave a session that leads nowhere any more: connections that are open are lost."""
+        for number, local in list(self.locals.items()):
+            del self.locals[number]
+            self._forget(local)
+            self.engine.reset(number)
+            local.fail("lost", why)
         self._finish()
 
     def _finish(self) -> None:
