@@ -88,16 +88,14 @@ class FakeCluster:
             raise ValueError(f"nodes: expected one or more, with different names, got {nodes!r}")
         self.authority = ca or CertificateAuthority.create()
         """The authority of all certificates."""
+        settings |= {"profile": profile, "tokens": tokens, "ca": self.authority}
         self.apiserver = FakeApiserver(
             objects,
             host=host,
             port=port,
             allow_remote=allow_remote,
-            profile=profile,
-            tokens=tokens,
             rules=rules,
             faults=faults,
-            ca=self.authority,
             **settings,
         )
         """The server in front."""
@@ -109,13 +107,10 @@ class FakeCluster:
             name: FakeKubelet(
                 placed.get(name, ()),
                 node_name=name,
-                ca=self.authority,
-                tokens=tokens,
                 authorize=self._allows,
                 allow_processes=allow_processes,
                 allow_loopback_ports=allow_loopback_ports,
                 forward_grace=forward_grace,
-                profile=profile,
                 **common,
                 **settings,
             )

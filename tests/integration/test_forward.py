@@ -291,10 +291,10 @@ def test_addresses_that_are_none(flavour: Flavour, kubelet: FakeKubelet) -> None
 def test_where_no_session_can_be_had_nothing_stays_open(flavour: Flavour) -> None:
     with FakeKubelet() as kubelet:
         node = flavour.client.Kubelet(kubelet.url, ca=kubelet.ca, credentials=credentials(kubelet))
-        with pytest.raises(NotFound, match="pod does not exist"):
-            flavour.do(lambda: node.pod("nobody").forward([":80"], address="127.0.0.1"))
         with pytest.raises(DeadlineExceeded):
             flavour.do(lambda: node.pod("demo").forward([":80"], address="127.0.0.1", timeout=0))
+        with pytest.raises(NotFound, match="pod does not exist"):
+            flavour.do(lambda: node.pod("nobody").forward([":80"], address="127.0.0.1"))
         flavour.do(node.close)
 
 
