@@ -14,7 +14,10 @@ from fakekubelet.callables import AsyncExec, BlockingExec
 from fakekubelet.cluster import FakeCluster
 from fakekubelet.connection import Timeouts
 from fakekubelet.forwarding import Forwarded
+from fakekubelet.manifests import load_pods
+from fakekubelet.node import Machine, Serving
 from fakekubelet.pki import CertificateAuthority, IssuedCertificate
+from fakekubelet.podlogs import LogFailure, LogLine
 from fakekubelet.pods import Container, Pod, PodTable
 from fakekubelet.ports import Loopback, Port
 from fakekubelet.runtimes import Command, ExecRequest, Execution
@@ -40,12 +43,17 @@ __all__ = [
     "FakeKubelet",
     "Forwarded",
     "IssuedCertificate",
+    "LogFailure",
+    "LogLine",
     "Loopback",
+    "Machine",
     "Pod",
     "PodTable",
     "Port",
     "Rule",
+    "Serving",
     "Timeouts",
     "Transcript",
     "User",
+    "load_pods",
 ]

@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -174,3 +176,68 @@ def test_a_version_by_name(tmp_path: Path) -> None:
         ca = Path(facts["ca"]).read_bytes()
         done = run(connect(facts["kubelet"], ca, pair(facts)), ["cat"], stdin=b"x", websocket="v5.channel.k8s.io")
         assert (done.code, done.stdout) == (0, b"x")
+
+
+POD = """
+kind: Pod
+metadata:
+  name: %s
+  annotations:
+    fakekubelet.container/main: |
+      main: [echo, %s]
+spec: {restartPolicy: Never, containers: [{name: main}]}
+---
+"""
+
+
+def names(facts: dict[str, Any]) -> list[str]:
+    with HttpClient(connect(facts["kubelet"], Path(facts["ca"]).read_bytes(), pair(facts))) as http:
+        return sorted(each["metadata"]["name"] for each in json.loads(http.request("GET", "/pods").body)["items"])
+
+
+def log_of(facts: dict[str, Any], pod: str) -> bytes:
+    with HttpClient(connect(facts["kubelet"], Path(facts["ca"]).read_bytes(), pair(facts))) as http:
+        return http.request("GET", f"/containerLogs/default/{pod}/main?follow=true").body
+
+
+def test_pods_of_a_file_come_and_go_with_it(tmp_path: Path) -> None:
+    manifest = tmp_path / "pods.yaml"
+    manifest.write_text(POD % ("stays", "one") + POD % ("changes", "two") + POD % ("goes", "three"))
+    with serving("--pods", str(manifest), "--write-config", str(tmp_path / "config")) as (process, facts):
+        assert names(facts) == ["changes", "goes", "stays"]
+        assert log_of(facts, "changes") == b"two\n"
+        manifest.write_text(POD % ("stays", "one") + POD % ("changes", "new") + POD % ("comes", "four"))
+        process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 30
+        while names(facts) != ["changes", "comes", "stays"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert log_of(facts, "changes") == b"new\n"
+        manifest.write_text("kind: Nonsense")
+        process.send_signal(signal.SIGHUP)
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith(b"the pods stay as they are: ")
+        assert names(facts) == ["changes", "comes", "stays"]
+
+
+def test_the_ports_without_tls_on_request() -> None:
+    with serving("--read-only-port", "0", "--healthz-port", "0") as (_, facts):
+        for name in ("read_only_port", "healthz_port"):
+            with urllib.request.urlopen(f"http://127.0.0.1:{facts[name]}/healthz", timeout=30) as answer:
+                assert answer.read() == b"ok"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--pods", "/nonexistent"], "does not exist"),
+        (["--pods", "FILE"], "expected objects of kind Pod, got 'Nonsense'"),
+        (["--apiserver", "--healthz-port", "0"], "leave --apiserver out"),
+    ],
+)
+def test_options_that_make_no_sense(tmp_path: Path, arguments: list[str], reason: str) -> None:
+    (tmp_path / "bad.yaml").write_text("kind: Nonsense")
+    shown = [str(tmp_path / "bad.yaml") if each == "FILE" else each for each in arguments]
+    result = CliRunner().invoke(fake, shown)
+    assert result.exit_code == 2
+    assert reason in " ".join(result.output.split())
