@@ -8,7 +8,8 @@ Nothing can be upgraded here: an exec has no ``Connection`` header, so the kubel
 
 What a client can make the server hold is bounded: the heads by ``Limits.http_head`` each and ``STREAMS`` of them, the
 bodies by ``body_limit`` each and ``_BODIES`` of that together. Streams that are opened and reset at once ("rapid
-reset", CVE-2023-44487) end the connection after ``_RESETS`` of them.
+reset", CVE-2023-44487) end the connection after ``_RESETS`` of them, and so does a flood of frames that move nothing
+(``FrameMeter``).
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ from fakekubelet.messages import (
     plain,
     refusal,
 )
+from spdyproto.errors import LimitExceeded
 from spdyproto.limits import Limits
+from spdyproto.nuisance import Nuisances
 from spdyproto.types import Buffer
 
 STREAMS = 100
@@ -45,6 +48,10 @@ STREAMS = 100
 _BODIES = 4  # times body_limit: request bodies of one connection that are not complete
 _RESETS = 200  # streams that the client gave up, beyond those that it let end
 _BATCH = 64 * 1024  # bytes that are written at once
+_SLICE = 16 * 1024  # bytes that are read in one turn of the loop
+_NUISANCES = 1000  # frames in a burst that move nothing; a tenth comes back each second
+_PREFACE = 24  # bytes before the first frame
+_NOISE = frozenset({2, 3, 4, 6, 9})  # PRIORITY, RST_STREAM, SETTINGS, PING, CONTINUATION
 _HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "upgrade", "proxy-connection"})
 
 
@@ -60,6 +67,35 @@ class _Stream:
         self.task: asyncio.Task[None] | None = None
 
 
+class FrameMeter:
+    """Counts, before h2 reads them, the frames of a client that are cheap to send, dear to read, and move nothing:
+    PING, SETTINGS, RST_STREAM, PRIORITY, CONTINUATION and empty DATA. h2 takes 100 microseconds for one."""
+
+    def __init__(self, now: float) -> None:
+        self._bucket = Nuisances(_NUISANCES, now)
+        self._skip = _PREFACE
+        self._head = b""
+
+    def count(self, data: bytes, now: float) -> None:
+        """The next bytes. Raises LimitExceeded for a flood."""
+        position = 0
+        while position < len(data):
+            if self._skip:
+                step = min(self._skip, len(data) - position)
+                self._skip -= step
+                position += step
+                continue
+            need = 9 - len(self._head)
+            self._head += data[position : position + need]
+            position += need
+            if len(self._head) < 9:
+                return
+            self._skip, kind = int.from_bytes(self._head[:3], "big"), self._head[3]
+            self._head = b""
+            if kind in _NOISE or (kind == 0 and not self._skip):
+                self._bucket.add(now)
+
+
 class Http2Server:
     """An ``http1.HttpServer``: the server's end of one HTTP/2 connection."""
 
@@ -68,6 +104,8 @@ class Http2Server:
         self._application = application
         self._body_limit = body_limit
         self._streams: dict[int, _Stream] = {}
+        self._unread = b""
+        self._meter = FrameMeter(wire.loop.time())
         self._bodies = 0
         self._resets = 0
         self._working = 0
@@ -102,6 +140,30 @@ class Http2Server:
         """As ``HttpServer.receive``."""
         if self._over:
             return
+        waiting = bool(self._unread)
+        self._unread += data
+        if not waiting:
+            self._digest()
+
+    def _digest(self) -> None:
+        """Read a slice, and leave the rest for the next turn of the loop: a batch of tiny frames takes a second."""
+        if self._over:
+            return
+        data, self._unread = self._unread[:_SLICE], self._unread[_SLICE:]
+        try:
+            self._meter.count(data, self._wire.loop.time())
+        except LimitExceeded:
+            self._http.close_connection(h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
+            self._end()
+            return
+        self._feed(data)
+        if self._unread:
+            self._wire.pause_reading()
+            self._wire.loop.call_soon(self._digest)
+        elif self._reader is None and not self._over:
+            self._wire.resume_reading()
+
+    def _feed(self, data: bytes) -> None:
         try:
             events = self._http.receive_data(data)
         except h2.exceptions.ProtocolError:
@@ -123,7 +185,8 @@ class Http2Server:
             return
         finally:
             self._reader = None
-        self._wire.resume_reading()
+        if not self._unread:
+            self._wire.resume_reading()
 
     def receive_eof(self) -> bool:
         """As ``HttpServer.receive_eof``: no client of HTTP/2 closes one side."""
@@ -133,6 +196,7 @@ class Http2Server:
     def close(self) -> None:
         """As ``HttpServer.close``."""
         self._over = True
+        self._unread = b""
         if self._reader is not None:
             self._reader.cancel()
         for stream in self._streams.values():

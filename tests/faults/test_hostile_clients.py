@@ -102,16 +102,5 @@ def test_broken_connections_harm_nobody(victim: Victim) -> None:
         broken_connections(victim, 300)
     assert not neighbour.failures
     assert neighbour.count
-    settle(victim, before)
+    victim.settle(before)
     assert victim.memory - memory < 16 * MIB
-
-
-def settle(victim: Victim, before: dict[str, int]) -> None:
-    """Wait until the server holds no more connections, tasks and threads than before."""
-    deadline = time.monotonic() + 30
-    while True:
-        now = victim.holds()
-        if all(now[name] <= before[name] for name in ("descriptors", "tasks", "threads")):
-            return
-        assert time.monotonic() < deadline, (before, now)
-        time.sleep(0.1)

@@ -23,7 +23,7 @@ class Caller:
     def http(self) -> HttpClient:
         return HttpClient(self.connect())
 
-    def open(self, argv: Sequence[str], **options: Any) -> ExecClient:
+    def open(self, argv: Sequence[str] | None, **options: Any) -> ExecClient:
         return ExecClient.open(self.connect(), argv, **options)
 
     def run(self, argv: Sequence[str], **options: Any) -> Result:

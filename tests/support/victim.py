@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -77,6 +78,16 @@ class Victim:
         counted["descriptors"] = len(os.listdir(f"/proc/{self.pid}/fd"))
         counted["threads"] = len(os.listdir(f"/proc/{self.pid}/task"))
         return counted
+
+    def settle(self, before: dict[str, int], seconds: float = 30) -> dict[str, int]:
+        """Wait until it holds no more connections, tasks and threads than before, and tell what it holds then."""
+        deadline = time.monotonic() + seconds
+        while True:
+            now = self.holds()
+            if all(now[name] <= before[name] for name in ("descriptors", "tasks", "threads")):
+                return now
+            assert time.monotonic() < deadline, (before, now)
+            time.sleep(0.1)
 
     def _status(self, name: str) -> int:
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
