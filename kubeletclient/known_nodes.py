@@ -17,7 +17,6 @@ import fcntl
 import hashlib
 import os
 import ssl
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -108,6 +107,8 @@ class KnownNodes:
             yield line, _parse(line, f"{self.path}:{number}")
 
     def _rewrite(self, change: Callable[[list[tuple[str, Pin | None]]], list[str]]) -> None:
+        import tempfile  # pulls in random and shutil, and only writing needs it
+
         folder = os.path.dirname(os.path.abspath(self.path))
         os.makedirs(folder, mode=0o700, exist_ok=True)
         with _locked(f"{self.path}.lock"):

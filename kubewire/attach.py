@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kubewire.connection import Connection, connection_options, take_connection
+from kubewire.connection import (
+    Connection,
+    connection_options,
+    container_option,
+    namespace_option,
+    pod_argument,
+    take_connection,
+)
 from kubewire.exec import (
     UNKNOWN,
     WRONG_USAGE,
@@ -33,9 +40,9 @@ _TYPED = 4096  # bytes of keys in one read
 
 
 @click.command("attach")
-@click.argument("pod", metavar="[NS/]POD | KIND/NAME")
-@click.option("-n", "--namespace", metavar="NS", help="Namespace of the pod.  [default: the context's, or default]")
-@click.option("-c", "--container", metavar="NAME", help="Container of the pod.")
+@pod_argument
+@namespace_option
+@container_option
 @click.option("-i", "--stdin", "want_stdin", is_flag=True, help="Pass this command's standard input on.")
 @click.option("-t", "--tty", is_flag=True, help="The container has a terminal; stderr is then mixed into stdout.")
 @click.option("--detach-keys", metavar="KEYS", help="With -it: keys that leave, e.g. ctrl-p,ctrl-q.  [default: none]")

@@ -11,6 +11,7 @@ import click
 _COMMANDS: Final = {
     "attach": ("kubewire.attach:attach_command", "Attach to the main process of a container."),
     "cp": ("kubewire.cp:cp_command", "Copy files into, out of and between containers, verified."),
+    "completion": ("kubewire.completion:completion_command", "Print the completion script of a shell."),
     "exec": ("kubewire.exec:exec_command", "Run a command in a container."),
     "kubelet": ("kubewire.kubelet:kubelet_command", "Ask a kubelet: pods, health, statistics, metrics, logs..."),
     "route": ("kubewire.route:route_command", "Report which way to a pod would be taken, and why."),

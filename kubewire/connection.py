@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from kubewire.live import completer
+
 if TYPE_CHECKING:
     from kubeletclient import Cluster, Deadlines, Keepalive, KnownNodes, Kubelet, Pod
     from kubeletclient._access import Overrides
@@ -241,11 +243,25 @@ def warn_insecure(option: str, who: str) -> None:
     click.echo(f"kubewire: warning: {option}: anyone between may pose as {who}, see and change everything", err=True)
 
 
+_POD = "[NS/]POD | KIND/NAME"
+pod_argument = click.argument("pod", metavar=_POD, shell_complete=completer("pod"))
+optional_pod_argument = click.argument("pod", metavar=_POD, required=False, shell_complete=completer("pod"))
+namespace_option = click.option(
+    "-n",
+    "--namespace",
+    metavar="NS",
+    shell_complete=completer("namespace"),
+    help="Namespace of the pod.  [default: the context's, or default]",
+)
+container_option = click.option(
+    "-c", "--container", metavar="NAME", shell_complete=completer("container"), help="Container of the pod."
+)
+
 _FILE = click.Path(dir_okay=False)
 _SECONDS = click.FloatRange(min=0, min_open=True)
 _OPTIONS = (
     click.option("--kubeconfig", type=_FILE, metavar="FILE", help="Instead of KUBECONFIG and ~/.kube/config."),
-    click.option("--context", metavar="NAME", help="Context of the kubeconfig."),
+    click.option("--context", metavar="NAME", shell_complete=completer("context"), help="Context of the kubeconfig."),
     click.option(
         "--via",
         type=click.Choice(["auto", "kubelet", "apiserver"]),

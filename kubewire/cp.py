@@ -11,6 +11,7 @@ import click
 
 from kubewire.connection import Connection, connection_options, take_connection
 from kubewire.exec import UNKNOWN, WRONG_USAGE, report_failure
+from kubewire.live import completer
 from kubewire.progress import Display
 
 if TYPE_CHECKING:
@@ -26,7 +27,13 @@ _LINKS: Final = ("keep", "safe", "skip", "follow")
 
 @click.command("cp")
 @click.argument("paths", nargs=-1, metavar="SOURCE... TARGET", type=click.UNPROCESSED)
-@click.option("-n", "--namespace", metavar="NS", help="Namespace of the pods.  [default: default]")
+@click.option(
+    "-n",
+    "--namespace",
+    metavar="NS",
+    shell_complete=completer("namespace"),
+    help="Namespace of the pods.  [default: default]",
+)
 @click.option("-c", "--container", metavar="NAME", help="Container of the pods.")
 @click.option("--verify", default="auto", show_default=True, metavar="DIGEST",
               help="auto (the cheapest both sides have), cksum, sha256, sha512, sha1, md5, none.")  # fmt: skip

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from kubewire.connection import Connection, connection_options, take_connection
+from kubewire.connection import (
+    Connection,
+    connection_options,
+    container_option,
+    namespace_option,
+    optional_pod_argument,
+    take_connection,
+)
 
 if TYPE_CHECKING:
     from kubeletclient import Process
@@ -27,10 +34,10 @@ _CARRIERS: Final = {"spdy": "SPDY/3.1", "ws": "WebSocket"}
 
 
 @click.command("exec", context_settings={"ignore_unknown_options": False, "allow_interspersed_args": True})
-@click.argument("pod", metavar="[NS/]POD | KIND/NAME", required=False)
+@optional_pod_argument
 @click.argument("command", nargs=-1, metavar="-- COMMAND...", type=click.UNPROCESSED)
-@click.option("-n", "--namespace", metavar="NS", help="Namespace of the pod.  [default: the context's, or default]")
-@click.option("-c", "--container", metavar="NAME", help="Container of the pod.")
+@namespace_option
+@container_option
 @click.option("-i", "--stdin", "want_stdin", is_flag=True, help="Pass this command's standard input on.")
 @click.option("-t", "--tty", is_flag=True, help="Ask for a terminal; stderr is then mixed into stdout.")
 @click.option("--url", metavar="URL", help="A streaming URL made elsewhere, instead of POD and COMMAND.")

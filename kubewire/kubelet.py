@@ -11,13 +11,20 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from kubewire import metrics
-from kubewire.connection import Connection, connection_options, split_pod, take_connection
+from kubewire.connection import (
+    Connection,
+    connection_options,
+    namespace_option,
+    pod_argument,
+    split_pod,
+    take_connection,
+)
+from kubewire.live import completer
 from kubewire.reports import age, columns, finish, size
 
 if TYPE_CHECKING:
     from kubeletclient import Kubelet, Node, Reply
 
-_POD: Final = click.argument("pod", metavar="[NS/]POD")
 _METRICS: Final = ("cadvisor", "resource", "probes", "slis")
 
 
@@ -42,7 +49,7 @@ def _command(name: str, *options: Callable[[Any], Any]) -> Callable[[Callable[..
         for option in reversed(
             (
                 *options,
-                click.option("--node", metavar="NAME", help="Node of the cluster."),
+                click.option("--node", metavar="NAME", shell_complete=completer("node"), help="Node of the cluster."),
                 click.option("--json", "as_json", is_flag=True, help="What the kubelet says, as JSON."),
                 click.option("--timeout", type=click.FloatRange(min=0), default=60.0, show_default=True),
                 click.option("-v", "--verbose", count=True, help="Which way was taken, on stderr."),
@@ -231,9 +238,16 @@ def _get(ask: _Asker, as_json: bool, path: str) -> None:
 # -- containers --------------------------------------------------------------------------------------------------------
 
 _CONTAINER: Final = (
-    _POD,
-    click.option("-n", "--namespace", metavar="NS", help="Namespace of the pod."),
-    click.option("-c", "--container", metavar="NAME", required=True, help="Container of the pod."),
+    pod_argument,
+    namespace_option,
+    click.option(
+        "-c",
+        "--container",
+        metavar="NAME",
+        shell_complete=completer("container"),
+        required=True,
+        help="Container of the pod.",
+    ),
 )
 
 

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from kubewire.connection import Connection, connection_options, split_pod, take_connection
+from kubewire.connection import (
+    Connection,
+    connection_options,
+    namespace_option,
+    optional_pod_argument,
+    split_pod,
+    take_connection,
+)
+from kubewire.live import completer
 from kubewire.reports import finish
 
 if TYPE_CHECKING:
@@ -42,10 +50,12 @@ class _Source:
 
 
 @click.command("logs")
-@click.argument("pod", metavar="[NS/]POD | KIND/NAME", required=False)
+@optional_pod_argument
 @click.argument("container", required=False, metavar="[CONTAINER]")
-@click.option("-n", "--namespace", metavar="NS", help="Namespace of the pod.  [default: the context's, or default]")
-@click.option("-c", "--container", "named", metavar="NAME", help="Container of the pod.")
+@namespace_option
+@click.option(
+    "-c", "--container", "named", metavar="NAME", shell_complete=completer("container"), help="Container of the pod."
+)
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on.")
 @click.option("-p", "--previous", is_flag=True, help="Of the container's instance before this one.")
 @click.option("--since", metavar="DURATION", help="Not older than this, e.g. 90s, 5m, 1h30m.")

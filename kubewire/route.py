@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from kubewire.connection import Connection, connection_options, split_pod, take_connection
+from kubewire.connection import (
+    Connection,
+    connection_options,
+    container_option,
+    namespace_option,
+    pod_argument,
+    split_pod,
+    take_connection,
+)
 from kubewire.findings import findings_of
 from kubewire.reports import finish
 
@@ -25,9 +33,9 @@ _COLOURS: Final = {"danger": "red", "warning": "yellow", "info": "cyan"}
 
 
 @click.command("route")
-@click.argument("pod", metavar="[NS/]POD | KIND/NAME")
-@click.option("-n", "--namespace", metavar="NS", help="Namespace of the pod.  [default: the context's, or default]")
-@click.option("-c", "--container", metavar="NAME", help="Container of the pod.")
+@pod_argument
+@namespace_option
+@container_option
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON; its schema is in docs/routes.md.")
 @connection_options
 def route_command(**values: Any) -> None:  # noqa: ANN401 - click hands over what the options above declare
