@@ -43,6 +43,10 @@ class PlainPipe:
         taken, self._queue = b"".join(self._queue), []
         return taken
 
+    def take_segments(self) -> list[bytes]:
+        """As ``Pipe.take_segments``."""
+        return [self.take()]
+
     def close_notify(self) -> None:
         """There is nobody to tell."""
 

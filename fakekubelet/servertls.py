@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import io
 import ssl
-from collections import deque
+import threading
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Any, Final, Literal, NoReturn
@@ -33,8 +33,11 @@ _TLS12_CIPHERS: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 _TLS13_CIPHERS: Final = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 """Go's order on machines with AES instructions, so that a transfer costs what it costs against a kubelet."""
 
-_HEADER: Final = 5
-"""Bytes in front of a TLS record."""
+_OVERHEAD: Final = 21
+"""Bytes of a record beside its plaintext, at least: 5 of header, 16 that prove it."""
+
+_SEALED: Final = 16384 + 256 + 5
+"""The longest record on the wire in TLS 1.3."""
 
 _TAKE: Final = 32 * 1024
 """Ciphertext taken out of OpenSSL at once: at least one whole record."""
@@ -139,6 +142,12 @@ class _Connection:
         self._error = SSL.Error
         self.incoming = _Incoming(connection)
         self.outgoing = _Outgoing(connection, SSL.WantReadError)
+        direct = _Direct.of(connection)
+        if direct is not None:
+            self.incoming.direct = self.outgoing.direct = direct
+            self._direct: _Direct | None = direct
+        else:
+            self._direct = None
 
     def do_handshake(self) -> None:
         try:
@@ -147,9 +156,16 @@ class _Connection:
             self._translate(error)
 
     def read(self, len: int, buffer: memoryview, /) -> int:
-        try:
-            count: int = self._connection.recv_into(buffer, len)
-            self.incoming.record_read()
+        direct, incoming = self._direct, self.incoming
+        if direct is not None:
+            count, wants_more = direct.read(incoming, len, buffer)
+            if count:
+                return count
+            if wants_more:
+                raise ssl.SSLWantReadError(ssl.SSLErrorNumber.SSL_ERROR_WANT_READ, "more ciphertext is needed")
+        try:  # what went wrong is told once more
+            count = self._connection.recv_into(buffer, len)
+            incoming.consumed(count)
             return count
         except self._zero_return:
             return 0
@@ -157,6 +173,11 @@ class _Connection:
             self._translate(error)
 
     def write(self, data: Buffer, /) -> int:
+        direct = self._direct
+        if direct is not None:
+            done: int = direct.ssl_write(direct.ssl, direct.from_buffer(data), len(data))
+            if done > 0:
+                return done
         try:
             return self._connection.send(data)
         except self._error as error:
@@ -171,7 +192,7 @@ class _Connection:
     def _translate(self, error: Exception) -> NoReturn:
         """Raise the error of ``ssl`` that says the same."""
         if isinstance(error, self._want_read):
-            self.incoming.exhausted()
+            self.incoming.emptied()  # OpenSSL took all of it before it asked for more
             raise ssl.SSLWantReadError(ssl.SSLErrorNumber.SSL_ERROR_WANT_READ, "more ciphertext is needed") from None
         if isinstance(error, self._zero_return):
             raise ssl.SSLZeroReturnError(
@@ -208,21 +229,83 @@ class _Connection:
         return self._connection.get_alpn_proto_negotiated().decode("ascii") or None
 
 
+_thread = threading.local()
+
+
+class _Direct:
+    """OpenSSL's functions under a pyOpenSSL connection, without the wrappers around them.
+
+    These allocate, copy and check what is known here: twice the processor time for each record, of which a GiB has
+    65,536 or more. The names are private, so they are looked for and not relied on.
+    """
+
+    __slots__ = (
+        *("bio_in", "bio_out", "bio_read", "bio_write", "buffer", "from_buffer", "get_error", "ssl"),
+        *("_new", "ssl_read", "ssl_write", "want_read"),
+    )
+
+    def __init__(self, connection: Any, lib: Any, ffi: Any) -> None:  # noqa: ANN401 - pyOpenSSL is not always there
+        self.ssl, self.bio_in, self.bio_out = connection._ssl, connection._into_ssl, connection._from_ssl
+        self.ssl_read, self.ssl_write, self.get_error = lib.SSL_read, lib.SSL_write, lib.SSL_get_error
+        self.bio_read, self.bio_write = lib.BIO_read, lib.BIO_write
+        self.want_read: int = lib.SSL_ERROR_WANT_READ
+        self.from_buffer, self.buffer = ffi.from_buffer, ffi.buffer
+        self._new = ffi.new
+
+    def room(self) -> Any:  # noqa: ANN401 - a char[] of cffi
+        """Scratch space of this thread, of ``_TAKE`` bytes."""
+        try:
+            return _thread.room
+        except AttributeError:
+            _thread.room = room = self._new("char[]", _TAKE)
+            return room
+
+    def read(self, incoming: _Incoming, size: int, buffer: memoryview) -> tuple[int, bool]:
+        """Decrypt into ``buffer``, records of up to ``size`` bytes, as many as there are for sure and fit: a call less
+        for each. Answers the bytes, and whether OpenSSL asks for more.
+
+        Nothing is raised here: a view of cffi that a traceback keeps alive is freed in an order that CPython does not
+        survive.
+        """
+        ssl_read, handle = self.ssl_read, self.ssl
+        room, filled, last = self.from_buffer(buffer), 0, buffer.nbytes - size
+        while True:
+            done: int = ssl_read(handle, room + filled, size)
+            if done <= 0:
+                break
+            filled += done
+            incoming.consumed(done)
+            if incoming.pending < _SEALED or filled > last:
+                return filled, False
+        wants_more = self.get_error(handle, done) == self.want_read
+        if wants_more:
+            incoming.emptied()
+        return filled, wants_more
+
+    @classmethod
+    def of(cls, connection: Any) -> _Direct | None:  # noqa: ANN401 - see above
+        """None where pyOpenSSL is not what it was."""
+        from OpenSSL import SSL
+
+        try:
+            return cls(connection, SSL._lib, SSL._ffi)  # type: ignore[attr-defined] # private: see above
+        except AttributeError:
+            return None
+
+
 class _Incoming:
     """Ciphertext from the client.
 
-    pyOpenSSL does not tell how much of it is left, and to be asked for a record that is not there costs it as much time
-    as decrypting one. So the records are counted: their lengths stand in front of them (RFC 8446, 5.1). A record
-    that is read without an answer, as a KeyUpdate is, leaves ``pending`` too high until OpenSSL asks for more.
+    pyOpenSSL does not tell how much of it is left, so ``pending`` is reckoned: what was written, less the records that
+    came out as plaintext, of which each is at least ``_OVERHEAD`` longer. It may be too high, by what was no data and
+    by the beginning of a record that OpenSSL has taken already, but never too low.
     """
 
     def __init__(self, connection: Any) -> None:  # noqa: ANN401 - see above
         self.pending = 0
+        self._begun = 0  # bytes of a record that OpenSSL has taken, at most
+        self.direct: _Direct | None = None
         self._connection = connection
-        self._whole: deque[int] = deque()  # sizes of the records that have come whole
-        self._size = 0  # of the one that has not
-        self._missing = 0  # of its bytes
-        self._head = b""  # or of a header that has not come whole, what there is
 
     def read(self, size: int = -1, /) -> bytes:
         raise io.UnsupportedOperation("OpenSSL alone reads from this end")
@@ -230,46 +313,27 @@ class _Incoming:
     def write(self, b: Buffer, /) -> int:
         if not b:
             return 0
-        written: int = self._connection.bio_write(b)  # a memory BIO takes all
+        direct = self.direct
+        written: int  # a memory BIO takes all
+        if direct is not None:
+            written = direct.bio_write(direct.bio_in, direct.from_buffer(b), len(b))
+        else:
+            written = self._connection.bio_write(b)
         self.pending += written
-        view, position = memoryview(b), 0
-        if self._head:
-            position = _HEADER - len(self._head)
-            head = self._head + view[:position]
-            if len(head) < _HEADER:
-                self._head = head
-                return written
-            self._missing = int.from_bytes(head[3:], "big")
-            self._size = _HEADER + self._missing
-        if self._size:
-            position += self._missing
-        self._count(view, position)
         return written
 
-    def _count(self, view: memoryview, position: int) -> None:
-        """Find the records in ``view``; the one under way ends at ``position``."""
-        size, record = len(view), self._size
-        self._head = b""
-        while position <= size:
-            if record:
-                self._whole.append(record)
-            if size - position < _HEADER:
-                self._head = bytes(view[position:])
-                self._size = self._missing = 0
-                return
-            record = _HEADER + (view[position + 3] << 8 | view[position + 4])
-            position += record
-        self._size, self._missing = record, position - size
+    def consumed(self, plain: int) -> None:
+        """A record of so many bytes of plaintext was read."""
+        size, begun = plain + _OVERHEAD, self._begun
+        if begun:
+            self._begun = max(0, begun - size)
+            size = max(0, size - begun)
+        self.pending -= size
 
-    def record_read(self) -> None:
-        """OpenSSL has taken a record, or more than one."""
-        if self._whole:
-            self.pending -= self._whole.popleft()
-
-    def exhausted(self) -> None:
-        """OpenSSL has taken every whole record."""
-        self.pending -= sum(self._whole)
-        self._whole.clear()
+    def emptied(self) -> None:
+        """OpenSSL asks for more: at most the beginning of a record is in it."""
+        self._begun = min(self._begun + self.pending, _SEALED)
+        self.pending = 0
 
     def write_eof(self) -> None:
         self._connection.bio_shutdown()
@@ -283,11 +347,18 @@ class _Outgoing:
     def __init__(self, connection: Any, empty: type[Exception]) -> None:  # noqa: ANN401 - see above
         self._take = connection.bio_read
         self._empty = empty
+        self.direct: _Direct | None = None
 
     def read(self, size: int = -1, /) -> bytes:
+        direct = self.direct
+        if direct is not None and size < 0:
+            room = direct.room()
+            count: int = direct.bio_read(direct.bio_out, room, _TAKE)
+            taken: bytes = direct.buffer(room, count)[:] if count > 0 else b""
+            return taken + self.read() if count == _TAKE else taken
         limit = _TAKE if size < 0 else size
         try:
-            taken: bytes = self._take(limit)
+            taken = self._take(limit)
         except self._empty:
             return b""
         if size < 0 and len(taken) == limit:  # a long flight of the handshake

@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 
 from benchmarks.peers.wire import answer_line, say
-from fakekubelet import FakeKubelet
+from fakekubelet import ALL_WEBSOCKET, FakeKubelet
 
 
 def main(folder: str) -> None:
     """Serve until stdin ends."""
-    with FakeKubelet() as kubelet:
+    with FakeKubelet(websocket_protocols=ALL_WEBSOCKET) as kubelet:
         ca = kubelet.authority.write(Path(folder, "fake-ca.crt"))
         identity = kubelet.authority.issue_client("bench", ["system:masters"])
         certificate, key = identity.write(folder, "fake-client")

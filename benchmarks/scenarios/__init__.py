@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from benchmarks.harness import Bench, Outcome
-from benchmarks.scenarios import go_peer, memory, parts, servers, websocket, wire
+from benchmarks.scenarios import go_peer, memory, parts, proxy, servers, websocket, wire
 
 SCENARIOS: Final[dict[str, Callable[[Bench], Outcome]]] = {
     "go": go_peer.transfers,
@@ -16,6 +16,7 @@ SCENARIOS: Final[dict[str, Callable[[Bench], Outcome]]] = {
     "backlog": wire.backlog,
     "many": wire.many,
     "servers": servers.run,
+    "proxy": proxy.run,
     "websocket": websocket.transfers,
     "libraries": websocket.libraries,
     "memory": memory.transfers,

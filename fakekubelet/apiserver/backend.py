@@ -25,6 +25,7 @@ import h11
 
 from fakekubelet.accounting import SessionRecord
 from fakekubelet.apiserver.locations import Location
+from fakekubelet.connection import write_now
 from spdyproto.tls import TLSPipe
 from spdyproto.types import Buffer
 
@@ -298,7 +299,7 @@ class Link(asyncio.BufferedProtocol):
 
     def _flush(self) -> None:
         if self._pipe.pending and not self._transport.is_closing():
-            self._transport.write(self._pipe.take())
+            write_now(self._transport, self._pipe.take_segments())
 
     # -- reading on demand -------------------------------------------------------------------------------------------
 

@@ -47,7 +47,8 @@ class FakeApiserver(BackgroundServer):
     Users are known by client certificates of ``ca`` and by ``tokens``; ``rules`` say what they may do (a list, or any
     function of ``Access``), besides the members of ``system:masters``, who may do everything. ``kubelet_ca`` (PEM) is
     what kubelets' certificates are verified with, the same ``ca`` by default; b"" verifies nothing, which is what a
-    real apiserver does unless it is told otherwise.
+    real apiserver does unless it is told otherwise. ``kubelet_identity`` is what it shows to them; by default ``ca``
+    issues one.
 
     ``profile`` is the version of Kubernetes: see ``fakekubelet.apiserver.gates``. ``faults`` are those of
     ``FAULTS``, and any of ``fakekubelet.faults``; the attribute of that name takes others while it runs.
@@ -70,6 +71,7 @@ class FakeApiserver(BackgroundServer):
         faults: Iterable[Fault | str] = (),
         ca: CertificateAuthority | None = None,
         kubelet_ca: bytes | None = None,
+        kubelet_identity: IssuedCertificate | None = None,
         trusted_kubelets: Collection[tuple[str, int]] = (),
         limits: Limits | None = None,
         deadlines: Deadlines | None = None,
@@ -99,7 +101,7 @@ class FakeApiserver(BackgroundServer):
         self.finder = KubeletFinder(trusted_kubelets)
         """How kubelets are found, and which are trusted."""
         verified = self.authority.cert_pem if kubelet_ca is None else kubelet_ca
-        identity = self.authority.issue_client(KUBELET_CLIENT, ("kubeadm:cluster-admins",))
+        identity = kubelet_identity or self.authority.issue_client(KUBELET_CLIENT, ("kubeadm:cluster-admins",))
         context = client_context(
             ca=verified or None, certificate=identity.cert_pem, key=identity.key_pem, verify=bool(verified)
         )

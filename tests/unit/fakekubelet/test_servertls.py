@@ -13,6 +13,7 @@ from importlib.util import find_spec
 
 import pytest
 
+from fakekubelet import servertls
 from fakekubelet.pki import CertificateAuthority, ClientIdentity, IssuedCertificate, Rejection, verify_client
 from fakekubelet.servertls import ServerTLS
 from spdyproto.errors import LocalProtocolError
@@ -421,3 +422,28 @@ def test_an_ssl_socket_as_client(
     with ThreadPoolExecutor() as pool:
         answers = [work.result(SECONDS) for work in (pool.submit(client), pool.submit(serve))]
     assert answers == [hashlib.sha256(data).digest()] * 2
+
+
+@needs_pyopenssl
+@pytest.mark.parametrize("direct", [True, False])
+def test_every_record_comes_out_however_the_ciphertext_is_cut(direct: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How much ciphertext is left is reckoned, not known; whatever it comes to, nothing may stay behind."""
+    if not direct:
+        monkeypatch.setattr(servertls._Direct, "of", classmethod(lambda cls, connection: None))
+    tls = ServerTLS(SERVER, client_ca=AUTHORITY.cert_pem, use_pyopenssl=True)
+    plain = scratch()
+    for seed in range(40):
+        dice = random.Random(seed)
+        client, server = connected(tls)
+        sent = got = 0
+        for _ in range(12):
+            for _ in range(dice.randrange(1, 4)):
+                size = dice.choice((1, 8, 100, 16376, 16384, 32776, 65528, 262144, dice.randrange(1, 70000)))
+                client.send([bytes(size)])
+                sent += size
+            wire = client.take()
+            while wire:
+                cut = dice.choice((len(wire), 262144, 20480, 1, 5, 16406, dice.randrange(1, 100000)))
+                got += sum(len(view) for view in server.receive(wire[:cut], plain))
+                wire = wire[cut:]
+            assert got == sent, f"seed {seed}"
