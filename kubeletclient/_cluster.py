@@ -25,6 +25,7 @@ from kubeletclient.known_nodes import KnownNodes, Pin
 from kubeletclient.routes import (
     ADDRESS_TYPES,
     FORGET_AFTER,
+    NODES_REMEMBERED,
     Node,
     NodeAddress,
     Remembered,
@@ -287,6 +288,7 @@ class ClusterDoor:
                 error.route_reason = reason
                 why = reason_to_pass_by(error)
                 if why is None:
+                    error.hint = _ways_out(error, endpoint) or error.hint
                     raise
                 first = first or error
                 reasons.append(why)
@@ -350,6 +352,8 @@ class ClusterDoor:
             if not goal.host_ip:
                 raise
             node = Node(goal.node, (NodeAddress("InternalIP", goal.host_ip),))
+        if len(self._known.nodes) >= NODES_REMEMBERED:
+            self._known.nodes.clear()
         self._known.nodes[goal.node] = (node, now + FORGET_AFTER)
         return node
 
@@ -372,6 +376,8 @@ class ClusterDoor:
             settings, trust=trust, deadlines=deadlines, memory=Memory(), allow_local=self.policy.allow_local
         )
         way = Way("kubelet", endpoint, settings)
+        if len(known.ways) >= NODES_REMEMBERED:
+            known.ways.clear()
         known.ways[endpoint, via == "auto"] = way
         return way
 
@@ -412,13 +418,24 @@ class ClusterDoor:
             path = object_path("configmaps", where or namespace, name)
             try:
                 document = yield self._get(path, f"ConfigMap {name}")
-            except (errors.Forbidden, errors.NotFound):
+            except errors.UpgradeRefused:
                 continue
             data = document.get("data") if isinstance(document, dict) else None
             text = data.get(key) if isinstance(data, dict) else None
             if isinstance(text, str) and "-----BEGIN CERTIFICATE-----" in text:
                 found.append(text.encode())
         return b"\n".join(found)
+
+
+def _ways_out(error: errors.ClientError, endpoint: Endpoint) -> str:
+    """What to do about a certificate that cannot be verified; empty for other errors."""
+    pin = f"pin it with kubewire trust {endpoint.authority}"
+    other = "go through the apiserver (via='apiserver', --via apiserver)"
+    if isinstance(error, errors.UnknownAuthorityError):
+        return f"{pin}, give who signed it (kubelet_ca=, --kubelet-certificate-authority), or {other}"
+    if isinstance(error, errors.CertificateNameError):
+        return f"choose another type of address (address_types=, --address-types), {pin}, or {other}"
+    return ""
 
 
 def _read(ca: PathOrPEM) -> bytes:

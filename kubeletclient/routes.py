@@ -25,6 +25,8 @@ from kubeletclient.endpoints import KUBELET_PORT, Endpoint, local_address
 
 __all__ = [
     "ADDRESS_TYPES",
+    "FORGET_AFTER",
+    "NODES_REMEMBERED",
     "REFUSED",
     "Node",
     "NodeAddress",

@@ -62,7 +62,7 @@ class _Source:
 @click.option("--since-time", metavar="TIME", help="Not older than this time of RFC 3339.")
 @click.option("--tail", type=int, metavar="N", help="The last N lines; -1 for all.  [default: -1; with -l: 10]")
 @click.option("--timestamps", is_flag=True, help="Begin each line with the time at which it was written.")
-@click.option("--limit-bytes", type=click.IntRange(min=1), metavar="N", help="At most N bytes of each log.")
+@click.option("--limit-bytes", type=click.IntRange(min=0), metavar="N", help="At most N bytes of each log; 0 for all.")
 @click.option("--all-containers", is_flag=True, help="Of all containers of the pod, init and ephemeral ones too.")
 @click.option("--all-pods", is_flag=True, help="Of all pods of the object, each line with its prefix.")
 @click.option("-l", "--selector", metavar="LABELS", help="Of all pods with these labels.")
@@ -151,7 +151,7 @@ def _options(values: dict[str, Any]) -> dict[str, Any]:
         "since": since,
         "tail": None if tail is None or tail < 0 else tail,
         "timestamps": values["timestamps"],
-        "limit_bytes": values["limit_bytes"],
+        "limit_bytes": values["limit_bytes"] or None,
         "reconnect": values["reconnect"],
     }
 

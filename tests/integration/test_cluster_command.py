@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -134,3 +135,45 @@ def test_an_authority_that_did_not_sign(cluster: FakeCluster, tmp_path: Path) ->
     done = kubewire(cluster, "exec", "demo", f"--kubelet-certificate-authority={tmp_path / 'ca'}", "--", "ls")
     assert done.returncode == 255
     assert b"not signed by an authority trusted here" in done.stderr
+
+
+def test_credentials_that_the_apiserver_does_not_know(cluster: FakeCluster, tmp_path: Path) -> None:
+    path = cluster.write_kubeconfig(tmp_path / "stale", token="gone")
+    for via in ("auto", "kubelet", "apiserver"):
+        done = kubewire(path, "exec", "demo", "-c", "main", f"--via={via}", "--", "ls")
+        assert done.returncode == 255
+        assert b"HTTP 401" in done.stderr
+        assert done.stderr.count(b"\n") == 1
+        assert b"check the credentials" in done.stderr
+
+
+def test_an_apiserver_that_says_nothing(cluster: FakeCluster) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        server = f"--server=https://127.0.0.1:{silent.getsockname()[1]}"
+        done = kubewire(cluster, "exec", "demo", server, "--connect-timeout=0.5", "--", "ls")
+    assert done.returncode == 255
+    assert b"did not finish the TLS handshake in time; check that the port speaks TLS" in done.stderr
+
+
+def test_impersonation(cluster: FakeCluster) -> None:
+    done = kubewire(cluster, "exec", "demo", "--as=jane", "-v", "--", "echo", "x")
+    assert (done.returncode, done.stdout) == (0, b"x\n")
+    assert b"through the apiserver: a kubelet knows nothing of impersonation" in done.stderr
+    done = kubewire(cluster, "exec", "demo", "--as=nobody", "--", "echo", "x")
+    assert done.returncode == 255
+    assert b"HTTP 403" in done.stderr
+    assert b"nobody" in done.stderr
+
+
+def test_through_the_apiserver_no_library_for_plain_requests_is_loaded(cluster: FakeCluster) -> None:
+    program = (
+        "import sys; sys.argv = ['kubewire', 'exec', 'demo', '-c', 'main', '--via=apiserver', '--', 'true']\n"
+        "from kubewire.cli import main\n"
+        "try:\n    main()\nfinally:\n    print(*sorted(sys.modules), file=sys.stderr)"
+    )
+    environ = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False, env=environ)
+    assert done.returncode == 0
+    loaded = set(done.stderr.decode().split())
+    assert not loaded & {"httpx", "httpcore", "h2", "rich", "asyncio", "cryptography", "fakekubelet"}
