@@ -235,6 +235,7 @@ class GoProgram:
     key: Path | None = None
     client_ca: Path | None = None
     token_file: Path | None = None
+    tls: str = ""  # the only version to speak, 1.2 or 1.3
 
     url: str = field(default="", init=False)
     host: str = field(default="", init=False)
@@ -255,7 +256,7 @@ class GoProgram:
         argv = [str(build() / self._name), *self._options()]
         files = {"cert": self.certificate, "key": self.key, "client-ca": self.client_ca, "token-file": self.token_file}
         argv += [f"-{name}={path}" for name, path in files.items() if path is not None]
-        return argv + (["-plain"] if self.certificate is None else [])
+        return [*argv, f"-tls={self.tls}", *(["-plain"] if self.certificate is None else [])]
 
     def __enter__(self) -> Self:
         argv = self._argv()

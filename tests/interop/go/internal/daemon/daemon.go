@@ -22,6 +22,7 @@ import (
 // Options says where and how to serve.
 type Options struct {
 	Listen, Cert, Key string
+	TLS               string // the only version to speak, 1.2 or 1.3; empty: both
 	Plain             bool
 	// Answer makes of a line of stdin what is written as JSON for it; nil knows the line cpu only. An error ends the
 	// program.
@@ -34,6 +35,7 @@ func Flags() *Options {
 	flag.StringVar(&o.Listen, "listen", "127.0.0.1:0", "address to listen on; port 0 takes a free one")
 	flag.StringVar(&o.Cert, "cert", "", "serving certificate, PEM")
 	flag.StringVar(&o.Key, "key", "", "key of the serving certificate, PEM")
+	flag.StringVar(&o.TLS, "tls", "", "the only version of TLS to speak, 1.2 or 1.3; both by default")
 	flag.BoolVar(&o.Plain, "plain", false, "serve HTTP without TLS")
 	return o
 }
@@ -47,6 +49,11 @@ func Run(server *http.Server, o *Options) error {
 			return fmt.Errorf("-cert and -key: %w (or give -plain)", err)
 		}
 		server.TLSConfig.Certificates = []tls.Certificate{pair}
+		if version := map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}[o.TLS]; version != 0 {
+			server.TLSConfig.MinVersion, server.TLSConfig.MaxVersion = version, version
+		} else if o.TLS != "" {
+			return fmt.Errorf("-tls: expected 1.2 or 1.3, got %q", o.TLS)
+		}
 		scheme = "https"
 	}
 	listener, err := net.Listen("tcp", o.Listen)
