@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import enum
+from typing import Final
 
 from spdyproto.limits import Keepalive
+
+UNREAD: Final = 4096
+"""Bytes sent behind the last ping that was answered, from which on silence may mean that they are not read: more than
+anybody types within a keepalive's deadline, less than any buffer that a server would put in front of a command."""
 
 
 class Verdict(enum.Enum):

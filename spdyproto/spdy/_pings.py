@@ -11,9 +11,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-UNREAD: Final = 4096
-"""Bytes sent behind the last PING that was answered, from which on silence may mean that they are not read: more than
-anybody types within a keepalive's deadline, less than any buffer that a server would put in front of a command."""
+from spdyproto.keepalive import UNREAD
 
 MOST: Final = 64
 """Unanswered PINGs after which no more are sent: ten times what a deadline of 30 s needs."""

@@ -35,7 +35,7 @@ from spdyproto.errors import (
     ProtocolError,
     RemoteProtocolError,
 )
-from spdyproto.keepalive import KeepaliveTimer, Verdict
+from spdyproto.keepalive import UNREAD, KeepaliveTimer, Verdict
 from spdyproto.limits import Keepalive, Limits
 from spdyproto.nuisance import Nuisances
 from spdyproto.types import Buffer, Role, Tracer
@@ -55,11 +55,6 @@ _EMPTY = memoryview(b"")
 _CONTROL = int(Opcode.CLOSE)
 _BINARY = int(Opcode.BINARY)
 _WHOLE_BINARY = 0x80 | _BINARY  # the first byte of a message in one frame
-
-_UNREAD = 4096
-"""Bytes sent behind the last ping that was answered, from which on silence may mean that they are not read: more than
-anybody types within a keepalive's deadline, less than any buffer that a server would put in front of a command."""
-
 
 _BYTES = tuple(bytes((value,)) for value in range(256))
 
@@ -161,7 +156,7 @@ class WebSocketConnection:
         self._now = now
         if self._terminated:
             return self._take_events()
-        stalled = not self._close_sent and self._sent - self._answered >= _UNREAD
+        stalled = not self._close_sent and self._sent - self._answered >= UNREAD
         waiting = self._awaits_close or self._ping is not None
         verdict = self._clock.check(now, waiting=waiting, silence_proves_nothing=output_blocked or stalled)
         if verdict is Verdict.PING:

@@ -122,6 +122,7 @@ def kubelet() -> Iterator[FakeKubelet]:
     containers = [
         Container("main"),
         Container("keys", behaviour=echo_bytes),
+        Container("cat", main=["cat"], stdin=True, stdin_once=True),
         Container("tty", main=["sizes", "1000000"], stdin=True, tty=True),
     ]
     with FakeKubelet([Pod("default/demo", containers)], websocket_protocols=ALL_WEBSOCKET) as kubelet:
@@ -168,7 +169,7 @@ def test_sizes(options: list[str], transport: str) -> None:
         terminal.assert_restored()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_restored_when_killed(options: list[str], number: signal.Signals) -> None:
     with Terminal(["exec", "-it", *options, "demo", "-c", "keys", "--", "x"]) as terminal:
         terminal.until(b"ready")
@@ -188,6 +189,22 @@ def test_restored_when_the_connection_is_lost(kubelet: FakeKubelet, options: lis
         assert b"kubewire: " in terminal.seen
 
 
+def test_restored_when_the_time_is_up(options: list[str]) -> None:
+    with Terminal(["exec", "-it", "--timeout=5", *options, "demo", "-c", "keys", "--", "x"]) as terminal:
+        terminal.until(b"ready")
+        assert terminal.raw
+        assert terminal.wait() == 255
+        terminal.assert_restored()
+        assert b"kubewire: " in terminal.seen
+
+
+def test_never_raw_when_there_is_no_session(options: list[str]) -> None:
+    with Terminal(["exec", "-it", *options, "no-such-pod", "-c", "keys", "--", "x"]) as terminal:
+        assert terminal.wait() == 255
+        terminal.assert_restored()
+        assert b"pod does not exist" in terminal.seen
+
+
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_attach_forces_a_redraw_and_is_left_by_its_keys(options: list[str], transport: str) -> None:
     arguments = ["attach", "-it", f"--transport={transport}", "--detach-keys=ctrl-p,ctrl-q", *options]
@@ -205,8 +222,10 @@ def test_attach_forces_a_redraw_and_is_left_by_its_keys(options: list[str], tran
         assert b"detached" in terminal.until(b" s\r\n")
 
 
-def test_without_a_terminal_none_is_asked_for(options: list[str]) -> None:
-    command = [sys.executable, "-m", "kubewire", "exec", "-it", *options, "demo", "-c", "main", "--", "cat"]
+@pytest.mark.parametrize("verb", ["exec", "attach"])
+def test_without_a_terminal_none_is_asked_for(options: list[str], verb: str) -> None:
+    rest = ["-c", "main", "--", "cat"] if verb == "exec" else ["-c", "cat"]
+    command = [sys.executable, "-m", "kubewire", verb, "-it", *options, "demo", *rest]
     done = subprocess.run(command, input=b"plain\n", capture_output=True, timeout=_PATIENCE, check=False)
     assert (done.returncode, done.stdout) == (0, b"plain\n")
     assert b"not a terminal" in done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from spdyproto.keepalive import UNREAD
 from spdyproto.limits import Keepalive
 from spdyproto.types import Role
 from spdyproto.websocket.connection import WebSocketConnection
@@ -12,8 +13,6 @@ from support import wsframes
 from support.wsframes import BINARY, CLOSE, PING, PONG, Told
 
 PERIOD, DEADLINE = 5.0, 30.0
-UNREAD = 4096
-"""Bytes behind the last answered ping that explain silence."""
 
 
 class Clocked:
