@@ -15,7 +15,19 @@ from spdyproto.channels.status import ExitStatus
 from spdyproto.errors import OutcomeUnknown, PeerTimeout
 from spdyproto.text import printable
 
-__all__ = ["Completed", "Context", "Reply", "decoder", "failure_of", "stdin_cannot_end"]
+__all__ = [
+    "Completed",
+    "Context",
+    "Reply",
+    "closed_before_its_end",
+    "decoder",
+    "failure_of",
+    "gathered_too_much",
+    "interrupted",
+    "process_closed",
+    "stdin_cannot_end",
+    "stdin_closed",
+]
 
 Text = TypeVar("Text", bytes, str)
 
@@ -200,6 +212,42 @@ def stdin_cannot_end(version: str) -> errors.StdinCannotEnd:
     return errors.StdinCannotEnd(
         f"{version} over WebSocket cannot end stdin: the command would wait for more",
         hint="nothing was changed; close the process to leave, or start it with transport 'auto' or 'spdy'",
+    )
+
+
+def process_closed() -> errors.ProcessClosed:
+    """For a write after ``close()``."""
+    return errors.ProcessClosed("the process was closed", hint="write before close()")
+
+
+def closed_before_its_end(url: str) -> errors.ProcessClosed:
+    """For a wait, or a read, that ``close()`` left without an answer."""
+    return errors.ProcessClosed("the process was closed before its output ended", hint="read before close()", url=url)
+
+
+def stdin_closed() -> errors.StdinClosed:
+    """For a write that the command will not read."""
+    return errors.StdinClosed(
+        "stdin is closed: the command ended, or does not read it any more",
+        hint="wait() tells how it ended; its output is still to be read",
+    )
+
+
+def interrupted(cause: BaseException) -> errors.ConnectionLost:
+    """For a session in the middle of whose work ``cause`` was raised."""
+    lost = errors.ConnectionLost(
+        f"the session was given up because handling its data was interrupted by {type(cause).__name__}",
+        hint="how the command ended is unknown, and it may still be running",
+        owed=("the exit status",),
+    )
+    lost.__cause__ = cause
+    return lost
+
+
+def gathered_too_much(limit: int) -> errors.OutputLimitExceeded:
+    """For ``communicate`` beyond ``capture_limit``."""
+    return errors.OutputLimitExceeded(
+        f"gathered output crossed the limit of {limit} bytes", hint="raise capture_limit=, or read the pipe yourself"
     )
 
 

@@ -35,7 +35,7 @@ from kubeletclient._wire import Scratch, Wire
 from kubeletclient.aio.background import AsyncSource, Background, PolledSource
 from kubeletclient.aio.driver import Connection
 from kubeletclient.aio.pipes import InputPipe, PipeSink, Signal
-from kubeletclient.results import Context, failure_of
+from kubeletclient.results import Context, closed_before_its_end, failure_of, interrupted, process_closed, stdin_closed
 from spdyproto.channels.events import Exited, Lost, Output, OutputEnded, Ready, SessionEvent, StdinEnded, StreamKind
 from spdyproto.errors import PeerClosed
 
@@ -277,14 +277,9 @@ class Exchange:
     def require_stdin(self) -> None:
         """Raises ProcessClosed or StdinClosed when nothing can be written any more."""
         if self.closed:
-            raise self.filled(errors.ProcessClosed("the process was closed", hint="write before close()"))
+            raise self.filled(process_closed())
         if self.over or not self.session.stdin_open or self._wire.broken:
-            raise self.filled(
-                errors.StdinClosed(
-                    "stdin is closed: the command ended, or does not read it any more",
-                    hint="wait() tells how it ended; its output is still to be read",
-                )
-            )
+            raise self.filled(stdin_closed())
 
     # -- time --------------------------------------------------------------------------------------------------------
 
@@ -359,9 +354,7 @@ class Exchange:
         if self.failure is not None:
             raise self.failure
         if self.closed:
-            raise errors.ProcessClosed(
-                "the process was closed before its output ended", hint="read before close()", url=self.context.url
-            )
+            raise closed_before_its_end(self.context.url)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -376,13 +369,7 @@ class Exchange:
         if isinstance(cause, errors.ClientError):
             self.failure = self.filled(cause)
         else:
-            lost = errors.ConnectionLost(
-                f"the session was given up because handling its data was interrupted by {type(cause).__name__}",
-                hint="how the command ended is unknown, and it may still be running",
-                owed=("the exit status",),
-            )
-            lost.__cause__ = cause
-            self.failure = self.filled(lost)
+            self.failure = self.filled(interrupted(cause))
             self._raw = cause
         if not self.over:
             self._finish(polite=True)

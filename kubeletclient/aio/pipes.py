@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from kubeletclient._policy import BATCH, HIGH_WATER, first_batch
-from kubeletclient.errors import OutputLimitExceeded
+from kubeletclient.results import gathered_too_much
 from spdyproto.types import Buffer
 
 __all__ = ["InputPipe", "PipeSink", "Port", "Signal", "Write"]
@@ -91,10 +91,7 @@ class PipeSink:
         if data:
             if self.limit is not None and self.size + len(data) > self.limit:
                 self._keep(data[: self.limit - self.size])
-                raise OutputLimitExceeded(
-                    f"gathered output crossed the limit of {self.limit} bytes",
-                    hint="raise capture_limit=, or read the pipe yourself",
-                )
+                raise gathered_too_much(self.limit)
             self._keep(data)
 
     def _keep(self, data: memoryview) -> None:

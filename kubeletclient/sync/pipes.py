@@ -6,8 +6,8 @@ import os
 from collections import deque
 from collections.abc import Mapping
 
-from kubeletclient import errors
 from kubeletclient._policy import HIGH_WATER, CallSink, FileSink, Sink
+from kubeletclient.results import gathered_too_much
 from spdyproto.channels.events import StreamKind
 
 __all__ = ["Outputs", "PipeSink", "Waker"]
@@ -77,10 +77,7 @@ class PipeSink:
             data = data[size:]
         if data:
             if self.limit is not None and self.size + len(data) > self.limit:
-                raise errors.OutputLimitExceeded(
-                    f"gathered output crossed the limit of {self.limit} bytes",
-                    hint="raise capture_limit=, or read the pipe yourself",
-                )
+                raise gathered_too_much(self.limit)
             self.chunks.append(bytes(data))
             self.size += len(data)
 

@@ -37,7 +37,7 @@ from typing import Final
 from kubeletclient import errors
 from kubeletclient._flows import Established
 from kubeletclient._policy import BATCH, Deadline, Sink, Source, first_batch
-from kubeletclient.results import Context, failure_of
+from kubeletclient.results import Context, failure_of, interrupted, process_closed, stdin_closed
 from kubeletclient.sync.driver import IN, OUT, Scratch, Transport, milliseconds, scratch
 from kubeletclient.sync.pipes import Outputs, Waker
 from spdyproto.channels.events import Exited, Lost, Output, OutputEnded, SessionEvent, StdinEnded, StreamKind
@@ -465,14 +465,9 @@ class Pump:
 
     def _require_stdin(self) -> None:
         if self.closed:
-            raise self.filled(errors.ProcessClosed("the process was closed", hint="write before close()"))
+            raise self.filled(process_closed())
         if self.over or not self.session.stdin_open:
-            raise self.filled(
-                errors.StdinClosed(
-                    "stdin is closed: the command ended, or does not read it any more",
-                    hint="wait() tells how it ended; its output is still to be read",
-                )
-            )
+            raise self.filled(stdin_closed())
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -489,13 +484,7 @@ class Pump:
         if isinstance(cause, errors.ClientError):
             self.failure = self.filled(cause)
         else:
-            lost = errors.ConnectionLost(
-                f"the session was given up because handling its data was interrupted by {type(cause).__name__}",
-                hint="how the command ended is unknown, and it may still be running",
-                owed=("the exit status",),
-            )
-            lost.__cause__ = cause
-            self.failure = self.filled(lost)
+            self.failure = self.filled(interrupted(cause))
         self._finish(polite=False)
 
     def close(self) -> None:

@@ -7,9 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from kubeletclient import errors
 from kubeletclient._policy import NEVER
-from kubeletclient.results import stdin_cannot_end
+from kubeletclient.results import closed_before_its_end, stdin_cannot_end
 from kubeletclient.sync.pipes import PipeSink
 from kubeletclient.sync.pump import Pump
 from spdyproto.types import Buffer
@@ -245,6 +244,4 @@ def ending(pump: Pump) -> BaseException:
     """Why nothing more comes."""
     if pump.failure is not None:
         return pump.failure
-    return errors.ProcessClosed(
-        "the process was closed before its output ended", hint="read before close()", url=pump.context.url
-    )
+    return closed_before_its_end(pump.context.url)
