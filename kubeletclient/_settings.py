@@ -10,6 +10,7 @@ from kubeletclient._ladder import AUTO, BULK, Choice, HalfClose, Memory, Needs, 
 from kubeletclient._plan import Plan, user_agent
 from kubeletclient._trust import Trust
 from kubeletclient.endpoints import Target
+from kubeletclient.errors import ProxyError
 from spdyproto.channels.subprotocols import CLIENT_OFFER, Subprotocol
 from spdyproto.limits import Deadlines, Keepalive, Limits
 from spdyproto.types import Tracer
@@ -85,7 +86,7 @@ class Settings:
         half_close = HalfClose.NEVER
         if plan.streams.stdin and not plan.streams.tty:
             half_close = HalfClose.POSSIBLE if plan.source is None else HalfClose.CERTAIN
-        needs = Needs(half_close, bulk=plan.input_size >= BULK)
+        needs = Needs(half_close, bulk=plan.input_size >= BULK, proxied=self._proxied(target))
         return ExecRequest(
             target,
             self.trust,
@@ -101,3 +102,10 @@ class Settings:
             self.bearer_subprotocol,
             self.allow_local,
         )
+
+    def _proxied(self, target: Target) -> bool:
+        """Whether a proxy stands on the way; one that is named wrongly is for the dial to complain of."""
+        try:
+            return self.trust.proxy(target.endpoint) is not None
+        except ProxyError:
+            return False

@@ -18,13 +18,14 @@ from kubewire.connection import (
     connection_options,
     container_option,
     namespace_option,
-    pod_argument,
+    optional_pod_argument,
     take_connection,
 )
 from kubewire.exec import (
     UNKNOWN,
     WRONG_USAGE,
     local_terminal,
+    open_url,
     report_failure,
     report_success,
     silence_stdout,
@@ -40,11 +41,12 @@ _TYPED = 4096  # bytes of keys in one read
 
 
 @click.command("attach")
-@pod_argument
+@optional_pod_argument
 @namespace_option
 @container_option
 @click.option("-i", "--stdin", "want_stdin", is_flag=True, help="Pass this command's standard input on.")
 @click.option("-t", "--tty", is_flag=True, help="The container has a terminal; stderr is then mixed into stdout.")
+@click.option("--url", metavar="URL", help="A streaming URL made elsewhere, instead of POD; -i and -t as it has them.")
 @click.option("--detach-keys", metavar="KEYS", help="With -it: keys that leave, e.g. ctrl-p,ctrl-q.  [default: none]")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Give up after this long.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON line about the outcome on stderr.")
@@ -61,11 +63,12 @@ def attach_command(**values: Any) -> None:  # noqa: ANN401 - click hands over wh
 def _run(
     connection: Connection,
     *,
-    pod: str,
+    pod: str | None,
     namespace: str | None,
     container: str | None,
     want_stdin: bool,
     tty: bool,
+    url: str | None,
     detach_keys: str | None,
     timeout: float | None,
     as_json: bool,
@@ -73,16 +76,23 @@ def _run(
 ) -> int:
     from kubeletclient import PIPE, ClientError, ProcessClosed, StdinCannotEnd
 
-    tty = tty and terminal_fits(want_stdin)
-    watch = _watch(detach_keys) if tty and want_stdin else None
+    if (url is None) == (pod is None):
+        raise click.UsageError("name the pod, [NS/]POD, or give --url URL")
+    tty = tty and (url is not None or terminal_fits(want_stdin))
+    watch = _watch(detach_keys) if tty and want_stdin and os.isatty(0) else None
     began = time.monotonic()
     outcome = "the session ended"
     try:
         stdin = (0 if watch is None else PIPE) if want_stdin else None
         outputs: dict[str, Any] = {"stdin": stdin, "stdout": 1, "stderr": None if tty else 2}
-        target = connection.open_pod(pod, namespace, tracer=trace if verbose > 1 else None)
+        tracer = trace if verbose > 1 else None
+        if pod is None:
+            opened = open_url(connection, url or "", tty, timeout, tracer, outputs)
+        else:
+            target = connection.open_pod(pod, namespace, tracer=tracer)
+            opened = target.attach(container=container, tty=tty, timeout=timeout, **outputs)
         with (
-            target.attach(container=container, tty=tty, timeout=timeout, **outputs) as process,
+            opened as process,
             local_terminal(process, tty=tty, stdin=want_stdin, redraw=True),
             _typing(process, watch),
         ):

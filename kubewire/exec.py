@@ -24,6 +24,7 @@ from kubewire.connection import (
 
 if TYPE_CHECKING:
     from kubeletclient import Process
+    from spdyproto.types import Tracer
 
 UNKNOWN: Final = 255
 """The exit code when the remote one could not be learned, as ssh has it."""
@@ -40,7 +41,9 @@ _CARRIERS: Final = {"spdy": "SPDY/3.1", "ws": "WebSocket"}
 @container_option
 @click.option("-i", "--stdin", "want_stdin", is_flag=True, help="Pass this command's standard input on.")
 @click.option("-t", "--tty", is_flag=True, help="Ask for a terminal; stderr is then mixed into stdout.")
-@click.option("--url", metavar="URL", help="A streaming URL made elsewhere, instead of POD and COMMAND.")
+@click.option(
+    "--url", metavar="URL", help="A streaming URL made elsewhere, instead of POD and COMMAND; -i and -t as it has them."
+)
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Give up after this long.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON line about the outcome on stderr.")
 @click.option("-v", "--verbose", count=True, help="What was agreed and moved, on stderr; twice: every frame.")
@@ -83,7 +86,7 @@ class _Request:
         self.connection = connection
         self.container = container
         self.stdin = 0 if want_stdin else None
-        self.tty = tty and terminal_fits(want_stdin)
+        self.tty = tty and (url is not None or terminal_fits(want_stdin))
         self.url = url
         self.timeout = timeout
         self.as_json = as_json
@@ -142,7 +145,7 @@ def local_terminal(process: Process, *, tty: bool, stdin: bool, redraw: bool = F
     from kubewire import terminal
 
     with ExitStack() as stack:
-        if stdin:
+        if stdin and terminal.is_terminal(0):
             stack.enter_context(terminal.raw_mode(0))
         if terminal.is_terminal(1):
             stack.enter_context(terminal.following_size(1, process.resize, redraw=redraw))
@@ -154,13 +157,19 @@ def _start(request: _Request) -> Process:
     outputs: dict[str, Any] = {"stdin": request.stdin, "stdout": 1, "stderr": None if request.tty else 2}
     tracer = trace if request.verbose > 1 else None
     if request.url is not None:
-        from kubeletclient import connect_exec
-
-        return connect_exec(
-            request.url, timeout=request.timeout, **outputs, **request.connection.trust(), tracer=tracer
-        )
+        return open_url(request.connection, request.url, request.tty, request.timeout, tracer, outputs)
     pod = request.connection.open_pod(request.pod, request.namespace, tracer=tracer)
     return pod.popen(request.command, container=request.container, tty=request.tty, timeout=request.timeout, **outputs)
+
+
+def open_url(
+    connection: Connection, url: str, tty: bool, timeout: float | None, tracer: Tracer | None, outputs: dict[str, Any]
+) -> Process:
+    """A session at a URL, which has fixed its streams: a server waits for each that it names, the terminal's too."""
+    from kubeletclient import StreamSet, connect_exec
+
+    streams = StreamSet(stdin=outputs["stdin"] is not None, stdout=True, stderr=not tty, tty=tty)
+    return connect_exec(url, streams=streams, timeout=timeout, tracer=tracer, **outputs, **connection.trust())
 
 
 def trace(direction: str, frame: tuple[object, ...]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -337,3 +339,36 @@ def test_by_name_through_a_kubelet(containerd: Containerd, flavour: Flavour, tra
         with (tmp_path / "file").open("rb") as stdin:
             assert node.run("cat", stdin=stdin).stdout == ALL_BYTES * 1000
     node.close()
+
+
+# -- the command -----------------------------------------------------------------------------------------------------
+
+
+def kubewire(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "kubewire", *arguments]
+    return subprocess.run(command, input=stdin, capture_output=True, timeout=50, check=False)
+
+
+@pytest.mark.parametrize("transport", ["spdy", "ws"])
+def test_exec_by_url(containerd: Containerd, transport: str) -> None:
+    url = containerd.demo.exec_url(["sh", "-c", "echo out; echo err >&2; exit 4"])
+    done = kubewire("exec", f"--transport={transport}", "-v", "--url", url)
+    assert (done.returncode, done.stdout) == (4, b"out\n")
+    assert b"err\n" in done.stderr
+    assert url.rpartition("/")[2].encode() not in done.stderr
+
+
+def test_exec_by_url_with_a_terminal(containerd: Containerd) -> None:
+    """The server waits for the stream of its sizes, whether or not there is a terminal here."""
+    url = containerd.demo.exec_url(["sh", "-c", "tty; exit 5"], tty=True)
+    done = kubewire("exec", "-t", "--url", url)
+    assert (done.returncode, done.stdout) == (5, b"/dev/pts/0\r\n")
+
+
+def test_attach_by_url(containerd: Containerd) -> None:
+    with containerd.pod() as pod:
+        main = pod.container(["sh", "-c", "cat; echo end"], stdin=True, stdin_once=True)
+        done = kubewire("attach", "-i", "--url", main.attach_url(stdin=True), stdin=ALL_BYTES)
+        assert (done.returncode, done.stdout) == (0, ALL_BYTES + b"end\n")
+    refused = kubewire("attach", "demo", "--url", "http://127.0.0.1:1/attach/x")
+    assert (refused.returncode, b"name the pod" in refused.stderr) == (2, True)

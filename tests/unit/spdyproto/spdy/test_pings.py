@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from spdyproto.limits import Keepalive
 from spdyproto.keepalive import UNREAD
+from spdyproto.limits import Keepalive
 from spdyproto.spdy._pings import MOST, PingLedger
 from spdyproto.spdy.connection import SpdyConnection
 from spdyproto.spdy.events import ConnectionTerminated, Event
