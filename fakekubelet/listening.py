@@ -113,6 +113,16 @@ class Listening:
                 task.cancel()
 
 
+async def stop_accepting(loop: asyncio.AbstractEventLoop, server: asyncio.Server) -> None:
+    """``server.close()``, without the socket that asyncio forgets: one that was accepted in the turn before, and of
+    which a closed server cannot make a transport (``Server._attach`` in Python 3.11)."""
+    for sock in server.sockets:
+        loop.remove_reader(sock.fileno())
+    for _ in range(4):
+        await asyncio.sleep(0)
+    server.close()
+
+
 def keep_freed_memory() -> None:
     """Let glibc keep a few MiB of freed memory instead of giving each batch of output back to the kernel.
 

@@ -22,7 +22,7 @@ from fakekubelet.connection import Pipe, Timeouts
 from fakekubelet.faults import Fault
 from fakekubelet.forwarding import CONTAINERD_GRACE, Forwarded
 from fakekubelet.injection import FaultyApplication
-from fakekubelet.listening import BACKLOG, CLOSE_SECONDS, MAX_CONNECTIONS, Listening, Settings
+from fakekubelet.listening import BACKLOG, CLOSE_SECONDS, MAX_CONNECTIONS, Listening, Settings, stop_accepting
 from fakekubelet.messages import Application
 from fakekubelet.node import Machine, Node, Serving
 from fakekubelet.pki import CertificateAuthority, IssuedCertificate
@@ -219,7 +219,7 @@ class FakeKubelet(BackgroundServer):
             await ready()
         finally:
             for server, _ in open_ports:
-                server.close()
+                await stop_accepting(loop, server)
             for _, listening in open_ports:
                 await listening.close()
             await self.pods.close(CLOSE_SECONDS)

@@ -19,7 +19,7 @@ from fakekubelet.background import BackgroundServer
 from fakekubelet.connection import Timeouts
 from fakekubelet.faults import Fault, parse_fault
 from fakekubelet.injection import FaultyApplication
-from fakekubelet.listening import BACKLOG, MAX_CONNECTIONS, Listening, Settings
+from fakekubelet.listening import BACKLOG, MAX_CONNECTIONS, Listening, Settings, stop_accepting
 from fakekubelet.pki import CertificateAuthority, IssuedCertificate
 from fakekubelet.recording import recorded
 from fakekubelet.server import checked_host
@@ -161,7 +161,7 @@ class FakeApiserver(BackgroundServer):
             services.address = self._address
             await ready()
         finally:
-            server.close()
+            await stop_accepting(loop, server)
             await listening.close()
             await services.forwarder.close()
 

@@ -19,7 +19,7 @@ from fakekubelet import FakeKubelet, Loopback, Pod, Port
 from fakekubelet.ports import answer_at_end, discard, echo, half_close, http, reset, source, unread
 from kubeletclient import DeadlineExceeded, ForwardFailed, NotFound
 from support.flavours import Flavour, flavour_fixture
-from support.forwarded import credentials, forwarding, kubelet_of, read_all, until
+from support.forwarded import credentials, forwarding, kubelet_of, read_all, read_exactly, until
 from support.goforward import exchange
 
 MIB = 1 << 20
@@ -88,7 +88,7 @@ def test_a_reset_in_the_pod_comes_behind_what_was_sent_before(
 ) -> None:
     with forwarding(flavour, kubelet, [":83"], client=client(transport)) as forwarded, forwarded.connect() as sock:
         sock.sendall(b"x")
-        assert sock.recv(4, socket.MSG_WAITALL) == b"part"
+        assert read_exactly(sock, 4) == b"part"
         with pytest.raises(ConnectionResetError):
             sock.recv(1)
         assert "connection reset by peer" in forwarded.ended()[0].error
@@ -118,7 +118,7 @@ def test_a_failure_is_its_connections_alone(flavour: Flavour, kubelet: FakeKubel
             with pytest.raises(ConnectionResetError):
                 exchange(forwarded.local[index], b"x")
         sock.sendall(b"alive")
-        assert sock.recv(5, socket.MSG_WAITALL) == b"alive"
+        assert read_exactly(sock, 5) == b"alive"
         assert len(forwarded.told("connected")) == 1
 
 
@@ -150,7 +150,7 @@ def test_two_hundred_at_once(flavour: Flavour, kubelet: FakeKubelet) -> None:
         for number, sock in enumerate(socks):
             sock.sendall(b"%04d" % number)
         for number, sock in enumerate(socks):
-            assert sock.recv(4, socket.MSG_WAITALL) == b"%04d" % number
+            assert read_exactly(sock, 4) == b"%04d" % number
         for sock in socks:
             sock.close()
         forwarded.ended(200)
@@ -183,12 +183,12 @@ def test_a_client_that_does_not_read_holds_up_nobody_for_ever(flavour: Flavour, 
     ):
         stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         other.sendall(b"hello")
-        assert other.recv(5, socket.MSG_WAITALL) == b"hello"
+        assert read_exactly(other, 5) == b"hello"
         (record,) = forwarded.ended()
         assert record.ended == "failed"
         assert "took nothing for 0.3 s" in record.error
         other.sendall(b"again")
-        assert other.recv(5, socket.MSG_WAITALL) == b"again"
+        assert read_exactly(other, 5) == b"again"
         with pytest.raises(ConnectionResetError):
             read_all(stuck)
 
@@ -223,7 +223,7 @@ def test_a_pod_that_does_not_read_stands_in_nobodys_way_who_comes_later(flavour:
             stuck.sendall(bytes(64 * MIB))
         with forwarded.connect(1) as sock:
             sock.sendall(b"hello")
-            assert sock.recv(5, socket.MSG_WAITALL) == b"hello"
+            assert read_exactly(sock, 5) == b"hello"
         assert len(forwarded.told("connected")) == 2
 
 
@@ -316,7 +316,7 @@ def test_a_lost_session_resets_what_was_open_and_the_listener_stays(flavour: Fla
             waiting = forwarded.connect()  # it waits until the target is back
             waiting.sendall(b"hello")
             with kubelet_of(ports, port=port, ca=authority):
-                assert waiting.recv(5, socket.MSG_WAITALL) == b"hello"
+                assert read_exactly(waiting, 5) == b"hello"
                 waiting.close()
                 kinds = [event.kind for event in forwarded.events if event.kind in ("connected", "lost")]
                 assert kinds == ["connected", "lost", "connected"]
@@ -361,7 +361,7 @@ def test_connect_gives_a_socket(kubelet: FakeKubelet, transport: str) -> None:
     with there.node:
         with there.pod.connect(7, timeout=30) as sock:
             sock.sendall(b"hello")
-            assert sock.recv(5, socket.MSG_WAITALL) == b"hello"
+            assert read_exactly(sock, 5) == b"hello"
             assert isinstance(sock, socket.socket)
             assert sock.connection.sent == 5
         with there.pod.connect(99) as sock, pytest.raises(ForwardFailed, match="connection refused"):

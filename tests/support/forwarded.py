@@ -84,3 +84,11 @@ def read_all(sock: socket.socket) -> bytes:
     while piece := sock.recv(1 << 18):
         pieces.append(piece)
     return b"".join(pieces)
+
+
+def read_exactly(sock: socket.socket, size: int) -> bytes:
+    """As many bytes, or fewer where the file ends."""
+    data = bytearray()
+    while len(data) < size and (piece := sock.recv(size - len(data))):
+        data += piece
+    return bytes(data)
