@@ -130,6 +130,30 @@ class ForwardedSocket(socket.socket):
             raise self._forwarder.failed(self._local.record) from error
 
 
+class _Handover:
+    """A session on its way from the thread that made it to whoever waits for it, if anybody still does."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._dialled: Dialled | None = None
+        self._wanted = True
+
+    def give(self, dialled: Dialled) -> Dialled:
+        """The session is there."""
+        with self._lock:
+            self._dialled = dialled
+            if not self._wanted:
+                dialled.close()
+        return dialled
+
+    def give_up(self) -> None:
+        """Nobody waits any more."""
+        with self._lock:
+            self._wanted = False
+            if self._dialled is not None:
+                self._dialled.close()
+
+
 class _Dialler:
     """Makes sessions to one pod, or to whatever pod an object has at that time."""
 
@@ -139,7 +163,12 @@ class _Dialler:
         self._ports = ports
 
     async def __call__(self, port: int | str) -> Dialled:
-        return await in_thread(lambda: self._dial(port))
+        handover = _Handover()
+        try:
+            return await in_thread(lambda: handover.give(self._dial(port)))
+        except BaseException:  # cancelled, most often: the thread goes on, and nobody waits for what it makes
+            handover.give_up()
+            raise
 
     def _dial(self, port: int | str) -> Dialled:
         client = self._client
