@@ -1,10 +1,4 @@
-"""What changed at the apiserver from one version of Kubernetes to the next, as ``fakekubelet.profiles`` has it.
-
-``translate``: WebSocket v5 of exec and attach becomes SPDY here (``TranslateStreamCloseWebsocketRequests``).
-``tunnel``: so does port-forward's SPDY inside a WebSocket (``PortForwardWebsockets``). ``websocket_needs_create``: see
-``fakekubelet.apiserver.rbac``. ``extend``: WebSockets go through to a kubelet that says it takes them
-(``ExtendWebSocketsToKubelet`` among its ``declaredFeatures``).
-"""
+"""What the apiserver of a version does with WebSockets, out of the table of ``fakekubelet.profiles``."""
 
 from __future__ import annotations
 
@@ -13,6 +7,10 @@ from dataclasses import dataclass
 from fakekubelet.profiles import Profile, profile
 
 EXTEND_FEATURE = "ExtendWebSocketsToKubelet"
+"""What a node that takes WebSockets itself has among its ``status.declaredFeatures``."""
+
+DEFAULT_PROFILE = "1.36"
+"""The newest version: what kubectl of today meets in a cluster that is kept up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,21 +19,22 @@ class Gates:
 
     release: str
     translate: bool
+    """WebSocket v5 of exec and attach becomes SPDY here."""
     tunnel: bool
+    """Port-forward's SPDY inside a WebSocket ends here."""
     websocket_needs_create: bool
+    """A WebSocket, which is a GET, needs the verb ``create`` as well: see ``fakekubelet.apiserver.rbac``."""
     extend: bool
+    """WebSockets go through to a kubelet that says it takes them."""
 
 
-DEFAULT_PROFILE = "1.36"
-
-
-def gates_of(name: str | Profile) -> Gates:
-    """What a version does here (``fakekubelet.profiles``). Raises ValueError for one that is not in the table."""
-    found = profile(name)
-    return Gates(
-        release=found.release,
-        translate="TranslateStreamCloseWebsocketRequests" in found.gates,
-        tunnel="PortForwardWebsockets" in found.gates,
-        websocket_needs_create="AuthorizePodWebsocketUpgradeCreatePermission" in found.gates,
-        extend=EXTEND_FEATURE in found.gates,
+def gates_of(version: str | Profile) -> Gates:
+    """Those of a version. Raises ValueError for one that is not in the table."""
+    known = profile(version)
+    names = (
+        "TranslateStreamCloseWebsocketRequests",
+        "PortForwardWebsockets",
+        "AuthorizePodWebsocketUpgradeCreatePermission",
+        EXTEND_FEATURE,
     )
+    return Gates(known.release, *(name in known.gates for name in names))

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
-import select
 import signal
-import struct
 import subprocess
 import sys
-import termios
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import pytest
 
 from fakekubelet import Container, FakeKubelet, Pod
 from fakekubelet.websockets import ALL_WEBSOCKET
+from support.terminal import Terminal
 
 TRANSPORTS = ["spdy", "ws"]
+
 _PATIENCE = 20.0
 _LOCAL_FLAGS = 3  # index into what tcgetattr answers
 
@@ -41,75 +36,9 @@ async def echo_bytes(context: Any) -> int:
     return 8
 
 
-class Terminal:
-    """A command on a new terminal."""
-
-    def __init__(self, arguments: list[str], size: tuple[int, int] = (80, 24)) -> None:
-        master, slave = pty.openpty()
-        self.master = master
-        self.slave = slave  # kept open, so that the modes can be read when the command is gone
-        self.before = termios.tcgetattr(slave)
-        self.resize(*size, tell=False)
-        self.pid = self._spawn(arguments)
-        self.seen = b""
-        self._status: int | None = None
-
-    def _spawn(self, arguments: list[str]) -> int:
-        command = [sys.executable, "-m", "kubewire", *arguments]
-        actions = [(os.POSIX_SPAWN_DUP2, self.slave, descriptor) for descriptor in (0, 1, 2)]
-        return os.posix_spawn(sys.executable, command, os.environ, file_actions=actions, setsigdef=[signal.SIGWINCH])
-
-    def __enter__(self) -> Terminal:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._status is None:
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-        os.close(self.master)
-        os.close(self.slave)
-
-    def type(self, keys: bytes) -> None:
-        os.write(self.master, keys)
-
-    def resize(self, width: int, height: int, *, tell: bool = True) -> None:
-        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
-        if tell:  # it is not the command's controlling terminal, so the kernel does not
-            os.kill(self.pid, signal.SIGWINCH)
-
-    def until(self, marker: bytes) -> bytes:
-        """Everything up to and with `marker`."""
-        return self._read(lambda: marker in self.seen, f"{marker!r}")
-
-    def _read(self, done: Callable[[], bool], what: str) -> bytes:
-        ends = time.monotonic() + _PATIENCE
-        while not done():
-            left = ends - time.monotonic()
-            assert left > 0, f"{what} did not come; the terminal shows {self.seen!r}"
-            if select.select([self.master], [], [], left)[0]:
-                self.seen += os.read(self.master, 4096)
-        return self.seen
-
-    def wait(self) -> int:
-        """The exit code."""
-        ends = time.monotonic() + _PATIENCE
-        while self._status is None:
-            assert time.monotonic() < ends, f"the command did not end; the terminal shows {self.seen!r}"
-            if select.select([self.master], [], [], 0.05)[0]:
-                self.seen += os.read(self.master, 4096)
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self._status = os.waitstatus_to_exitcode(status)
-        return self._status
-
-    @property
-    def raw(self) -> bool:
-        return not termios.tcgetattr(self.slave)[_LOCAL_FLAGS] & (termios.ICANON | termios.ECHO | termios.ISIG)
-
-    def assert_restored(self) -> None:
-        assert termios.tcgetattr(self.slave) == self.before
+def kubewire(arguments: list[str], size: tuple[int, int] = (80, 24)) -> Terminal:
+    """`kubewire` on a terminal."""
+    return Terminal([sys.executable, "-m", "kubewire", *arguments], size)
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +75,7 @@ def options(kubelet: FakeKubelet, folder: Path) -> list[str]:
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_keys_go_over_as_they_are(options: list[str], transport: str) -> None:
     """Ctrl-C and Ctrl-D, too; the exit code is the remote one, and the terminal is as it was."""
-    with Terminal(["exec", "-it", f"--transport={transport}", *options, "demo", "-c", "keys", "--", "x"]) as terminal:
+    with kubewire(["exec", "-it", f"--transport={transport}", *options, "demo", "-c", "keys", "--", "x"]) as terminal:
         terminal.until(b"ready")
         assert terminal.raw
         terminal.type(b"a\x03\x04\x1c\rq")
@@ -159,7 +88,7 @@ def test_keys_go_over_as_they_are(options: list[str], transport: str) -> None:
 def test_sizes(options: list[str], transport: str) -> None:
     """The size is told at the start, and whenever it changes."""
     arguments = ["exec", "-it", f"--transport={transport}", *options, "demo", "-c", "main", "--", "sizes", "3"]
-    with Terminal(arguments, size=(81, 25)) as terminal:
+    with kubewire(arguments, size=(81, 25)) as terminal:
         terminal.until(b"81x25")
         terminal.resize(132, 43)
         terminal.until(b"132x43")
@@ -171,7 +100,7 @@ def test_sizes(options: list[str], transport: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_restored_when_killed(options: list[str], number: signal.Signals) -> None:
-    with Terminal(["exec", "-it", *options, "demo", "-c", "keys", "--", "x"]) as terminal:
+    with kubewire(["exec", "-it", *options, "demo", "-c", "keys", "--", "x"]) as terminal:
         terminal.until(b"ready")
         assert terminal.raw
         os.kill(terminal.pid, number)
@@ -181,7 +110,7 @@ def test_restored_when_killed(options: list[str], number: signal.Signals) -> Non
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_restored_when_the_connection_is_lost(kubelet: FakeKubelet, options: list[str], transport: str) -> None:
-    with Terminal(["exec", "-it", f"--transport={transport}", *options, "demo", "-c", "keys", "--", "x"]) as terminal:
+    with kubewire(["exec", "-it", f"--transport={transport}", *options, "demo", "-c", "keys", "--", "x"]) as terminal:
         terminal.until(b"ready")
         kubelet.close()
         assert terminal.wait() == 255
@@ -208,14 +137,14 @@ def test_never_raw_when_there_is_no_session(options: list[str]) -> None:
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_attach_forces_a_redraw_and_is_left_by_its_keys(options: list[str], transport: str) -> None:
     arguments = ["attach", "-it", f"--transport={transport}", "--detach-keys=ctrl-p,ctrl-q", *options]
-    with Terminal([*arguments, "demo", "-c", "tty"], size=(81, 25)) as terminal:
+    with kubewire([*arguments, "demo", "-c", "tty"], size=(81, 25)) as terminal:
         seen = terminal.until(b"81x25")
         assert seen.index(b"82x26") < seen.index(b"81x25")
         assert terminal.raw
         terminal.type(b"x\x10y\x10\x11")
         assert terminal.wait() == 0
         terminal.assert_restored()
-    with Terminal([*arguments, "-v", "demo", "-c", "tty"], size=(100, 30)) as terminal:
+    with kubewire([*arguments, "-v", "demo", "-c", "tty"], size=(100, 30)) as terminal:
         terminal.until(b"100x30")  # it lives on
         terminal.type(b"\x10\x11")
         assert terminal.wait() == 0
