@@ -51,6 +51,8 @@ class Route:
         """Faults of the handshake with the server become ours."""
         try:
             yield
+        except ClientError:
+            raise
         except OSError as error:
             raise self._tls_fault(error) from error
 
@@ -64,6 +66,8 @@ class Route:
         """
         try:
             yield
+        except ClientError:
+            raise
         except ssl.SSLError as error:
             raise self._tls_fault(error) from error
         except TimeoutError as error:

@@ -77,7 +77,8 @@ def _connection(ctx: click.Context) -> Connection:
     from kubewire.connection import Connection
 
     values: dict[str, Any] = {name: ctx.params.get(name) for name in Connection.__dataclass_fields__}
-    values |= {"as_groups": values["as_groups"] or (), "via": "apiserver", "transport": "auto"}
+    values |= {name: values[name] or () for name in ("as_groups", "as_user_extra", "allow_plugins")}
+    values |= {"via": "apiserver", "transport": "auto"}
     return Connection(**values | {"connect_timeout": _SECONDS, "ping_period": 0.0, "ping_deadline": _SECONDS})
 
 

@@ -17,8 +17,9 @@ from kubewire.live import completer
 
 if TYPE_CHECKING:
     from kubeletclient import Cluster, Deadlines, Keepalive, KnownNodes, Kubelet, Pod
-    from kubeletclient._access import Overrides
+    from kubeletclient._access import Access, Overrides
     from kubeletclient.credentials import Credentials
+    from kubeletclient.routes import Via
     from spdyproto.types import Tracer
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -31,7 +32,9 @@ class Connection:
     kubelet: str | None
     kubeconfig: str | None
     context: str | None
-    via: str
+    cluster: str | None
+    user: str | None
+    via: Via
     client_certificate: str | None
     client_key: str | None
     certificate_authority: str | None
@@ -43,6 +46,9 @@ class Connection:
     as_user: str | None
     as_groups: tuple[str, ...]
     as_uid: str | None
+    as_user_extra: tuple[str, ...]
+    allow_plugins: tuple[str, ...]
+    no_plugins: bool
     kubelet_client_certificate: str | None
     kubelet_client_key: str | None
     kubelet_token_file: str | None
@@ -65,6 +71,9 @@ class Connection:
 
         Raises ``click.UsageError`` for options that do not fit together.
         """
+        for option, value in (("--as", self.as_user), ("--context", self.context), ("--cluster", self.cluster)):
+            if value:
+                raise click.UsageError(f"{option} is about a cluster, and a server was named that is none of its own")
         if self.insecure and self.certificate_authority:
             raise click.UsageError("--insecure-skip-tls-verify makes --certificate-authority meaningless: give one")
         if self.insecure:
@@ -74,6 +83,7 @@ class Connection:
             "credentials": credentials(self.client_certificate, self.client_key, self.token_file),
             "server_name": self.tls_server_name,
             "verify": not self.insecure,
+            "proxy": self._proxy(),
             **self.session(),
         }
 
@@ -124,10 +134,11 @@ class Connection:
         own = credentials(
             self.kubelet_client_certificate, self.kubelet_client_key, self.kubelet_token_file, prefix="--kubelet-"
         )
-        return Cluster.from_kubeconfig(
-            self.context,
-            kubeconfig=self.kubeconfig,
-            overrides=self._overrides(),
+        access = self.access()
+        for note in access.notes:
+            click.echo(f"kubewire: note: {note}", err=True)
+        return Cluster(
+            access,
             via=self.via,
             kubelet_credentials=own,
             kubelet_ca=self.kubelet_certificate_authority,
@@ -135,6 +146,23 @@ class Connection:
             known_nodes=self.nodes(),
             allow_loopback_nodes=True if self.allow_loopback_nodes else None,
             **options,
+        )
+
+    def access(self) -> Access:
+        """The apiserver that the kubeconfig names, and who is asking. Raises KubeconfigError, ``click.UsageError``."""
+        from kubeletclient.kubeconfig import load
+        from kubeletclient.plugins import PluginPolicy
+
+        if self.no_plugins and self.allow_plugins:
+            raise click.UsageError("--no-plugins contradicts --allow-plugin")
+        allow = self.allow_plugins if self.allow_plugins or self.no_plugins else None
+        return load(
+            self.kubeconfig,
+            context=self.context,
+            cluster=self.cluster,
+            user=self.user,
+            overrides=self._overrides(),
+            plugins=PluginPolicy(allow),
         )
 
     def _overrides(self) -> Overrides:
@@ -145,14 +173,33 @@ class Connection:
             tls_server_name=self.tls_server_name or "",
             certificate_authority=self.certificate_authority or "",
             insecure_skip_tls_verify=self.insecure,
-            proxy_url=self.proxy_url or "",
+            proxy_url=self._proxy() or "",
             client_certificate=self.client_certificate or "",
             client_key=self.client_key or "",
             token_file=self.token_file or "",
             as_user=self.as_user or "",
             as_uid=self.as_uid or "",
             as_groups=self.as_groups,
+            as_user_extra=self._extra(),
         )
+
+    def _extra(self) -> dict[str, list[str]]:
+        extra: dict[str, list[str]] = {}
+        for given in self.as_user_extra:
+            key, equals, value = given.partition("=")
+            if not key or not equals:
+                raise click.UsageError(f"--as-user-extra wants KEY=VALUE, not {given!r}")
+            extra.setdefault(key, []).append(value)
+        return extra
+
+    def _proxy(self) -> str | None:
+        """The proxy given by hand. Every process of this machine may read our arguments, so a password is refused."""
+        if self.proxy_url is not None and "@" in self.proxy_url:
+            raise click.UsageError(
+                "--proxy-url with a user name or password shows it to everyone on this machine: "
+                "put it into HTTPS_PROXY or into proxy-url of the kubeconfig"
+            )
+        return self.proxy_url
 
     def nodes(self) -> KnownNodes:
         """The file of pinned certificates."""
@@ -262,6 +309,8 @@ _SECONDS = click.FloatRange(min=0, min_open=True)
 _OPTIONS = (
     click.option("--kubeconfig", type=_FILE, metavar="FILE", help="Instead of KUBECONFIG and ~/.kube/config."),
     click.option("--context", metavar="NAME", shell_complete=completer("context"), help="Context of the kubeconfig."),
+    click.option("--cluster", metavar="NAME", help="Cluster of the kubeconfig, instead of the context's."),
+    click.option("--user", metavar="NAME", help="User of the kubeconfig, instead of the context's."),
     click.option(
         "--via",
         type=click.Choice(["auto", "kubelet", "apiserver"]),
@@ -279,10 +328,19 @@ _OPTIONS = (
         "--insecure-skip-tls-verify", "insecure", is_flag=True, help="Do not verify the server: anyone can pose as it."
     ),
     click.option("-s", "--server", metavar="URL", help="Instead of the kubeconfig's apiserver."),
-    click.option("--proxy-url", metavar="URL", help="Proxy to the apiserver."),
+    click.option("--proxy-url", metavar="URL", help="Proxy to the server."),
     click.option("--as", "as_user", metavar="USER", help="Impersonate, at the apiserver."),
     click.option("--as-group", "as_groups", multiple=True, metavar="GROUP", help="Repeatable."),
     click.option("--as-uid", metavar="UID", help="Impersonate with this uid, too."),
+    click.option("--as-user-extra", multiple=True, metavar="KEY=VALUE", help="And with this extra; repeatable."),
+    click.option(
+        "--allow-plugin",
+        "allow_plugins",
+        multiple=True,
+        metavar="PROGRAM",
+        help="Credential plugin that may run, by name or path; repeatable.  [default: any]",
+    ),
+    click.option("--no-plugins", is_flag=True, help="Run no credential plugin, whatever the kubeconfig says."),
     click.option(
         "--kubelet-certificate-authority", type=_FILE, metavar="FILE", help="PEM CA of the kubelets' certificates."
     ),

@@ -10,7 +10,7 @@ from typing import Any
 import httpcore
 import httpx
 
-from kubeletclient._commands import Receive, Send, StartTLS
+from kubeletclient._commands import Command, Receive, Send, StartTLS
 from kubeletclient._plainhttp import Route, core_request, transport_faults
 from kubeletclient._policy import NEVER, Deadline
 from kubeletclient.sync.driver import Transport, establish
@@ -47,18 +47,19 @@ class _Backend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         """Dials as the route says; the host is that of the route."""
         transport, _ = establish(self._route.dial(), self._deadline)
-        return _Stream(transport, self._route)
+        return _Stream(transport, self._route, self._deadline)
 
 
 class _Stream(httpcore.NetworkStream):
-    def __init__(self, transport: Transport, route: Route) -> None:
+    def __init__(self, transport: Transport, route: Route, deadline: Deadline) -> None:
         self._transport = transport
         self._route = route
+        self._deadline = deadline
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Some bytes; more than ``max_bytes`` now and then, which httpcore takes as well."""
         with self._route.stream_faults():
-            data = self._transport.perform(Receive(timeout), NEVER)
+            data = self._perform(Receive(timeout))
             assert isinstance(data, bytes)
             if not data and self._transport.tls is not None and not self._transport.tls.closed_by_peer:
                 raise ConnectionError("the connection was cut: TLS did not end")
@@ -67,7 +68,7 @@ class _Stream(httpcore.NetworkStream):
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """All of ``buffer``."""
         with self._route.stream_faults():
-            self._transport.perform(Send(buffer, timeout), NEVER)
+            self._perform(Send(buffer, timeout))
 
     def close(self) -> None:
         """Says goodbye, as far as that needs no waiting."""
@@ -81,11 +82,19 @@ class _Stream(httpcore.NetworkStream):
         name = server_hostname or self._route.server_name
         try:
             with self._route.tls_faults():
-                self._transport.perform(StartTLS(ssl_context, name, self._route.deadlines.tls), NEVER)
+                self._perform(StartTLS(ssl_context, name, self._route.deadlines.tls))
         except BaseException:
             self._transport.close()
             raise
         return self
+
+    def _perform(self, command: Command) -> object:
+        try:
+            return self._transport.perform(command, self._deadline)
+        except TimeoutError:
+            if self._deadline.passed():
+                raise self._deadline.error(f"an answer of {self._route.target.shown}") from None
+            raise
 
     def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 - as declared by httpcore
         """``is_readable``: something came, or the end, though nothing was asked for."""
