@@ -26,6 +26,7 @@ from collections.abc import Iterable
 from typing import Final, Protocol
 
 from kubeletclient._policy import BATCH, SCRATCH
+from kubeletclient._sockets import MOMENT, Gatherer
 from spdyproto.tls import TLSPipe
 from spdyproto.types import Buffer
 
@@ -75,7 +76,21 @@ class Receiver(Protocol):
 class Wire:
     """A connected socket, with the TLS that was set up on it. The socket is closed by ``close`` and by nothing else."""
 
-    __slots__ = ("_fd", "_loop", "_reading", "_receiver", "_scratch", "_sock", "_tls", "_unsent", "broken", "closed")
+    __slots__ = (
+        "_fd",
+        "_gatherer",
+        "_loop",
+        "_moment",
+        "_reading",
+        "_reads",
+        "_receiver",
+        "_scratch",
+        "_sock",
+        "_tls",
+        "_unsent",
+        "broken",
+        "closed",
+    )
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, sock: socket.socket, tls: TLSPipe | None, receiver: Receiver
@@ -88,6 +103,9 @@ class Wire:
         self._scratch = Scratch.of(loop)
         self._unsent: list[Buffer] = []
         self._reading = False
+        self._gatherer = Gatherer()
+        self._moment: asyncio.TimerHandle | None = None
+        self._reads = 0
         self.broken = False
         """A write has failed: nothing leaves any more."""
         self.closed = False
@@ -110,9 +128,29 @@ class Wire:
         if self._reading:
             self._reading = False
             self._loop.remove_reader(self._fd)
+            if self._gatherer.on:
+                self._stop_gathering()
+
+    def _gather(self) -> None:
+        """Wait for more than the next bytes, and see after a moment whether they came."""
+        self._reads = 0
+        self._moment = self._loop.call_later(MOMENT, self._on_moment)
+
+    def _on_moment(self) -> None:
+        if self._reads:
+            self._gather()
+        else:
+            self._stop_gathering()
+            self._on_readable()
+
+    def _stop_gathering(self) -> None:
+        self._gatherer.stop(self._sock)
+        if self._moment is not None:
+            self._moment.cancel()
+            self._moment = None
 
     def _on_readable(self) -> None:
-        receiver = self._receiver
+        receiver, gatherer = self._receiver, self._gatherer
         try:
             size = self._sock.recv_into(self._scratch.cipher)
         except (BlockingIOError, InterruptedError):
@@ -121,6 +159,11 @@ class Wire:
             self.pause()
             receiver.on_end(clean=False)
             return
+        gatherer.came(size, self._sock)
+        if gatherer.on:
+            self._reads += 1
+            if self._moment is None:
+                self._gather()
         tls = self._tls
         if not size:
             self.pause()

@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 
 from kubeletclient._commands import Address, Command, Connect, Disconnect, Load, Receive, Resolve, StartTLS
 from kubeletclient._policy import BATCH, SCRATCH, Deadline
-from kubeletclient._sockets import tls_pipe, tune
+from kubeletclient._sockets import Gatherer, tls_pipe, tune
 from kubeletclient.endpoints import is_address
 from spdyproto.tls import TLSPipe
 from spdyproto.types import Buffer
@@ -89,11 +89,12 @@ class scratch:
 class Transport:
     """A TCP socket, with TLS over it once ``start_tls`` was done."""
 
-    __slots__ = ("_left", "_sock", "_unsent", "blocked", "broken", "eof", "tls")
+    __slots__ = ("_gatherer", "_left", "_sock", "_unsent", "blocked", "broken", "eof", "tls")
 
     def __init__(self) -> None:
         self._sock: socket.socket | None = None
         self.tls: TLSPipe | None = None
+        self._gatherer = Gatherer()
         self.blocked = False
         """The socket did not take all that the last ``flush`` had for it."""
         self._unsent: list[Buffer] = []
@@ -254,9 +255,21 @@ class Transport:
         if self._sock is None:  # closed meanwhile, by a signal handler
             return None
         try:
-            return self._sock.recv_into(room)
+            size = self._sock.recv_into(room)
         except (BlockingIOError, InterruptedError):
             return None
+        self._gatherer.came(size, self._sock)
+        return size
+
+    @property
+    def gathering(self) -> bool:
+        """The socket is called readable late, for bulk's sake: a wait may last ``MOMENT``, then ``stop_gathering``."""
+        return self._gatherer.on
+
+    def stop_gathering(self) -> None:
+        """Look at any byte again."""
+        if self._gatherer.on and self._sock is not None:
+            self._gatherer.stop(self._sock)
 
     def decrypted(self, raw: memoryview, plain: memoryview) -> Iterator[memoryview] | tuple[memoryview, ...]:
         """The plaintext of ``raw``, in views that die with the next one. Raises ssl.SSLError after all that was
@@ -297,6 +310,7 @@ class Transport:
         """Hand the connection over to somebody else: socket, TLS, and whether it has ended in good order behind what
         was received, None if it goes on."""
         assert self._sock is not None
+        self.stop_gathering()
         sock, self._sock = self._sock, None
         return sock, self.tls, True if self.closed_by_peer else None
 

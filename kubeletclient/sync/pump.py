@@ -37,6 +37,7 @@ from typing import Final
 from kubeletclient import errors
 from kubeletclient._flows import Established
 from kubeletclient._policy import BATCH, Deadline, Sink, Source, first_batch
+from kubeletclient._sockets import MOMENT
 from kubeletclient.results import Context, failure_of, interrupted, process_closed, stdin_closed
 from kubeletclient.sync.driver import IN, OUT, Scratch, Transport, milliseconds, scratch
 from kubeletclient.sync.pipes import Outputs, Waker
@@ -332,23 +333,24 @@ class Pump:
         mask = (IN if listening else 0) | (OUT if transport.blocked else 0)
         waiting = source is not None and self.session.ready and self.session.stdin_open and not transport.blocked
         stdin = source.descriptor if source is not None and waiting else None
-        if listening and stdin is None:
-            poller = buffers.poller(transport.fileno(), mask)
-        else:
-            poller = select.poll()
-            if mask:
-                poller.register(transport.fileno(), mask)
-            if stdin is not None:
-                poller.register(stdin, IN)
+        alone = listening and stdin is None
+        poller = buffers.poller(transport.fileno(), mask) if alone else select.poll()
+        if mask and not alone:
+            poller.register(transport.fileno(), mask)
+        if stdin is not None:
+            poller.register(stdin, IN)
         left = None if deadline.at is self.deadline.at is None else deadline.sooner(self.deadline).left()
         due = self._due if listening else None
         if due is not None:
             left = max(0.0, due - self._clock) if left is None else min(left, max(0.0, due - self._clock))
+        if gathering := listening and transport.gathering:
+            left = MOMENT if left is None else min(left, MOMENT)
         began = time.monotonic()
         ready = self._poll_unlocked(poller, left, waker=not listening)
         if listening:
             self._clock += time.monotonic() - began
-        socket_ready = False
+        if socket_ready := gathering and not ready:  # what there is has waited long enough
+            transport.stop_gathering()
         for descriptor, happened in ready:
             if descriptor == stdin:
                 self._source_ready = True

@@ -754,3 +754,17 @@ def test_no_container_named_takes_the_pods_own(pod: Pod) -> None:
 def test_text(pod: Pod) -> None:
     done = pod.run(["cat"], container="main", input="h\u00e9", text=True, timeout=30)
     assert (done.stdout, done.stderr) == ("h\u00e9", "")
+
+
+def test_behind_a_bulk_transfer_a_few_bytes_are_read_all_the_same(pod: Pod) -> None:
+    """The kernel gathers bulk (``_sockets``); a short answer behind it must not wait for more."""
+    buffer = bytearray(MIB // 4)
+    with pod.popen(["cat"], container="main", stdin=PIPE, stdout=PIPE, timeout=60) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for _ in range(3):
+            for _ in range(16):
+                process.stdin.write(buffer)
+                assert process.stdout.readinto(buffer) == len(buffer)
+            process.stdin.write(b"few")
+            assert process.stdout.read(3) == b"few"

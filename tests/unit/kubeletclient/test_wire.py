@@ -221,3 +221,28 @@ async def test_each_loop_has_its_own_buffers() -> None:
     other = asyncio.new_event_loop()
     assert Scratch.of(other) is not mine
     other.close()
+
+
+@on_a_loop
+async def test_behind_a_bulk_transfer_a_few_bytes_are_handed_up_all_the_same() -> None:
+    with Ends() as ends:
+        ends.wire.resume()
+        for _ in range(3):  # gathered, then not, then gathered again
+            ends.above.data.clear()
+            await asyncio.to_thread(ends.peer.sendall, bytes(4 * MIB))
+            await until(lambda: len(ends.above.data) == 4 * MIB)
+            ends.peer.sendall(b"few")
+            await until(lambda: ends.above.data[-3:] == b"few")
+        assert ends.above.ends == []
+
+
+@on_a_loop
+async def test_what_came_while_paused_behind_a_bulk_transfer_is_handed_up() -> None:
+    with Ends() as ends:
+        ends.wire.resume()
+        await asyncio.to_thread(ends.peer.sendall, bytes(4 * MIB))
+        await until(lambda: len(ends.above.data) == 4 * MIB)
+        ends.wire.pause()
+        ends.peer.sendall(b"few")
+        ends.wire.resume()
+        await until(lambda: ends.above.data[-3:] == b"few")
