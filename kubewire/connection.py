@@ -396,8 +396,8 @@ _OPTIONS = (
         default="auto",
         show_default=True,
         metavar="KIND",
-        help="auto: SPDY, and WebSocket where SPDY does not pass; spdy; ws; or one subprotocol, spdy:NAME or ws:NAME; "
-        "ws:none: WebSocket without one.",
+        help="auto: SPDY first at a kubelet, WebSocket first at an apiserver, the other where that does not pass; "
+        "spdy; ws; or one subprotocol, spdy:NAME or ws:NAME; ws:none for a WebSocket without one.",
     ),
     click.option(
         "--token-as-subprotocol",

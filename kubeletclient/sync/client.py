@@ -41,9 +41,10 @@ class Kubelet(Client):
     - ``proxy``: ``http://[USER:PASSWORD@]HOST:PORT``, ``https://`` or ``socks5://`` (extra ``proxy``); None for what
       ``HTTPS_PROXY``, ``HTTP_PROXY`` and ``NO_PROXY`` say, False for none.
     - ``deadlines``, ``keepalive``, ``limits``: see ``spdyproto.limits``; ``keepalive=None`` sends no PINGs.
-    - ``transport``: ``"auto"``: SPDY/3.1, and WebSocket where the server's answer means that SPDY does not pass;
-      ``"spdy"`` or ``"ws"``: that one; ``"spdy:NAME"`` or ``"ws:NAME"``: one subprotocol, e.g.
-      ``"ws:v4.channel.k8s.io"``. Before v5 WebSocket cannot end stdin: see ``StdinCannotEnd``.
+    - ``transport``: ``"auto"``: SPDY/3.1, and WebSocket where the server's answer means that SPDY does not pass (the
+      other way round behind a proxy); ``"spdy"`` or ``"ws"``: that one; ``"spdy:NAME"`` or ``"ws:NAME"``: one
+      subprotocol, e.g. ``"ws:v4.channel.k8s.io"``, or ``"ws:none"``. Before v5 WebSocket cannot end stdin: see
+      ``StdinCannotEnd``.
     - ``method``: of a SPDY request, ``"POST"`` or ``"GET"``, which kubelets authorize as ``create`` and ``get`` on
       ``nodes/proxy``; ``protocols``: the subprotocols to offer over SPDY, best first, which leaves no WebSocket to
       fall back to.
@@ -147,6 +148,8 @@ def connect_exec(
     tracer: Tracer | None = None,
 ) -> Process:
     """Open a streaming URL that says everything itself: a runtime's one-time URL, or one that the caller has built.
+
+    For exec and for attach; the end of an attachment is no exit code, and ``wait`` answers 0 then (see ``Pod.attach``).
 
     ``https`` or plain ``http``. ``streams`` must be what the URL asks for, or the server waits for streams that do
     not come; None follows ``stdin``, ``stdout`` and ``stderr``. A stream in ``streams`` is a PIPE unless its

@@ -6,12 +6,13 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from fakekubelet import Container, FakeKubelet, Pod
+from fakekubelet import faults as presets
 
 
 @pytest.fixture(scope="module")
@@ -21,17 +22,30 @@ def kubelet() -> Iterator[FakeKubelet]:
         yield server
 
 
+Trusting = Callable[[FakeKubelet], list[str]]
+
+
 @pytest.fixture(scope="module")
-def trust(kubelet: FakeKubelet, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    folder = tmp_path_factory.mktemp("config")
-    pair = kubelet.credentials()
-    for name, content in {"ca.crt": kubelet.ca, "client.crt": pair.cert_pem, "client.key": pair.key_pem}.items():
-        (folder / name).write_bytes(content)
-    return [
-        f"--certificate-authority={folder / 'ca.crt'}",
-        f"--client-certificate={folder / 'client.crt'}",
-        f"--client-key={folder / 'client.key'}",
-    ]
+def trust_of(tmp_path_factory: pytest.TempPathFactory) -> Trusting:
+    """The options that a kubelet trusts, and that trust it."""
+
+    def options(kubelet: FakeKubelet) -> list[str]:
+        folder = tmp_path_factory.mktemp("config")
+        pair = kubelet.credentials()
+        for name, content in {"ca.crt": kubelet.ca, "client.crt": pair.cert_pem, "client.key": pair.key_pem}.items():
+            (folder / name).write_bytes(content)
+        return [
+            f"--certificate-authority={folder / 'ca.crt'}",
+            f"--client-certificate={folder / 'client.crt'}",
+            f"--client-key={folder / 'client.key'}",
+        ]
+
+    return options
+
+
+@pytest.fixture(scope="module")
+def trust(kubelet: FakeKubelet, trust_of: Trusting) -> list[str]:
+    return trust_of(kubelet)
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +176,18 @@ def test_a_cold_start_imports_only_what_it_needs(options: list[str]) -> None:
     assert "kubeletclient.sync.pump" in loaded
     needless = {"asyncio", "httpx", "h2", "rich", "yaml", "cryptography", "fakekubelet", "importlib.metadata"}
     assert not loaded & (needless | {"kubeletclient.aio", "spdyproto.websocket.connection", "kubewire.fake"})
+
+
+@pytest.mark.parametrize("transport", ["spdy", "ws"])
+def test_a_dead_peer_is_noticed_within_the_deadline_of_the_options(trust_of: Trusting, transport: str) -> None:
+    with FakeKubelet(faults=[presets.NoPong()]) as silent:
+        options = [f"--kubelet={silent.url}", *trust_of(silent), "--container=main", f"--transport={transport}"]
+        lively = ["--ping-period=0.1", "--ping-deadline=0.5", "--json"]
+        done = run([*options, *lively], "demo", "--", "sleep", "30")
+        assert done.returncode == 255
+        told = json.loads(done.stderr)
+        assert told["error"]["type"] == "PeerNotResponding"
+        assert "deadline 0.5 s" in told["error"]["message"]
+        assert told["received"] == {"stdout": 0, "stderr": 0, "error": 0}
+        assert told["owed"]
+        assert run([*options, "--ping-period=0"], "demo", "--", "sleep", "1").returncode == 0
