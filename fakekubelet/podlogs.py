@@ -170,7 +170,8 @@ class ContainerLog:
         """The text of a log. With ``follow`` it goes on until the container has ended; a reader who is slower than the
         rotation misses what was rotated away in between."""
         writer = _Writer(options)
-        reader = _Reader(self._file)
+        # Lines that were complete at the same time need not be told apart unless they are counted or marked.
+        reader = _Reader(self._file, blocks=options.tail is None and not options.timestamps)
         entries = reader.take(closed=self.closed)
         if options.tail is not None:
             entries = entries[-options.tail :] if options.tail else []
@@ -206,8 +207,9 @@ class ContainerLog:
 class _Reader:
     """How far somebody has read, and the beginnings of lines that are not complete."""
 
-    def __init__(self, file: _File) -> None:
+    def __init__(self, file: _File, *, blocks: bool) -> None:
         self.file = file
+        self._blocks = blocks
         self._next = 0
         self._begun: dict[Stream, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
         self._last = 0
@@ -242,7 +244,12 @@ class _Reader:
             return
         whole = bytes(begun)
         start = 0
-        while True:
+        if self._blocks:
+            start = whole.rfind(b"\n") + 1
+            start += max(0, (len(whole) - start - 1) // LINE) * LINE
+            if start:
+                yield Entry(moment, stream, whole[:start])
+        while not self._blocks:
             end = whole.find(b"\n", start, start + LINE + 1)
             if end >= 0:
                 yield Entry(moment, stream, whole[start : end + 1])

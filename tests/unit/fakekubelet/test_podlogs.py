@@ -86,6 +86,18 @@ def test_long_lines_are_entries_of_their_own_for_the_tail(size: int) -> None:
     assert read(log, LogOptions(timestamps=True)).count(b"Z ") == 2
 
 
+@given(
+    st.lists(st.tuples(st.sampled_from(["stdout", "stderr"]), st.text("ab\n", max_size=40)), max_size=20),
+    st.integers(1, 4),
+)
+def test_lines_that_are_not_told_apart_are_the_same_lines(pieces: list[tuple[Stream, str]], scale: int) -> None:
+    log = written(*((stream, text.encode() * scale) for stream, text in pieces))
+    whole = read(log)
+    assert whole == read(log, LogOptions(tail=100_000))
+    for limit in (1, 7, len(whole)):
+        assert read(log, LogOptions(limit=max(limit, 1))) == whole[: max(limit, 1)]
+
+
 def test_a_buffer_that_may_change_is_copied() -> None:
     log = ContainerLog()
     buffer = bytearray(b"one\n")
