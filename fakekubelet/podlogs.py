@@ -24,6 +24,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fakekubelet.gojson import quoted
 from spdyproto.types import Buffer
 
 Stream = Literal["stdout", "stderr"]
@@ -60,10 +61,10 @@ class LogFailure(Exception):
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One line of the file. ``data`` ends with a line feed unless the line goes on; ``stamp`` is how its time was
-    written, with nine digits."""
+    written, with nine digits. A line that could not be read has no stream."""
 
     time: int
-    stream: Stream
+    stream: Stream | Literal[""]
     data: bytes
     stamp: str = ""
 
@@ -180,9 +181,9 @@ class ContainerLog:
                 for piece in writer.write(entries[start : start + _TURN]):
                     yield piece
                 if writer.full:
-                    return
+                    break
                 await asyncio.sleep(0)
-            if not options.follow:
+            if not options.follow or writer.full:
                 break
             entries = reader.take(closed=False)
             if entries:
@@ -200,8 +201,9 @@ class ContainerLog:
                     await waiter
                 finally:
                     self._waiting.discard(waiter)
-        if self.failure:
-            yield self.failure.encode("utf-8", "surrogateescape")
+        failure = writer.failure or ("" if writer.full else self.failure)
+        if failure:
+            yield failure.encode("utf-8", "surrogateescape")
 
 
 class _Reader:
@@ -219,7 +221,8 @@ class _Reader:
         self.file, self._next = file, 0
 
     def take(self, *, closed: bool) -> list[Entry]:
-        """All entries since the last time; those without a line feed at their end only once the log is ``closed``."""
+        """All entries since the last time; the beginning of a line only once the log is ``closed``. The runtime writes
+        that as a fragment, so nothing ends it."""
         items = self.file.items
         found: list[Entry] = []
         while self._next < len(items):
@@ -233,7 +236,7 @@ class _Reader:
         if closed:
             for stream, begun in self._begun.items():
                 if begun:
-                    found.append(Entry(self._last, stream, bytes(begun) + b"\n"))
+                    found.append(Entry(self._last, stream, bytes(begun)))
                     begun.clear()
         return found
 
@@ -268,7 +271,9 @@ class _Writer:
 
     options: LogOptions
     full: bool = False
+    failure: str = ""
     _new_line: bool = True
+    _first: bool = True
     _left: int | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -279,6 +284,14 @@ class _Writer:
         options = self.options
         output = bytearray()
         for entry in entries:
+            if not entry.stream:
+                if self._first:  # the first line says which format it is
+                    shown = quoted(entry.data.decode("utf-8", "replace"))
+                    self.failure = f"failed to get parse function: unsupported log format: {shown}"
+                    self.full = True
+                    break
+                continue
+            self._first = False
             text = self._text(entry)
             self._new_line = not entry.data or entry.data.endswith(b"\n")
             if (options.since is not None and entry.time < options.since) or entry.stream not in options.streams:
@@ -306,8 +319,8 @@ class _Writer:
 def parse_log(text: str | bytes) -> list[Entry]:
     """The entries of a log file as a runtime wrote it: the format of CRI, or Docker's JSON.
 
-    The first line decides which; lines that are not of that format are skipped, as a kubelet does. Raises ValueError if
-    the first line is of neither.
+    The first line decides which; lines that are not of that format are counted by the tail, and not shown. Raises
+    ValueError if the first line is of neither.
     """
     data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
     entries: list[Entry] = []
@@ -317,9 +330,7 @@ def parse_log(text: str | bytes) -> list[Entry]:
             parse = next((each for each in (_parse_cri, _parse_docker) if each(line) is not None), None)
             if parse is None:
                 raise ValueError(f"neither a line of a CRI log nor of a Docker one: {line[:100]!r}")
-        entry = parse(line)
-        if entry is not None:
-            entries.append(entry)
+        entries.append(parse(line) or Entry(0, "", line))
     return entries
 
 

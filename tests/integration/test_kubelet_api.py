@@ -162,7 +162,9 @@ TABLE: list[tuple[str, str, list[tuple[str, str]], int, bytes]] = [
     ("GET", "/containerLogs/default/over/main?follow=true", [], 200, b"bye\n"),
     ("GET", "/containerLogs/default/demo/main", [], 200, b"one\ntwo\nthree\nfour\n"),
     ("GET", "/containerLogs/default/demo/main?stream=All", [], 200, b"one\ntwo\nthree\nfour\n"),
-    ("GET", "/containerLogs/default/demo/main?tailLines=2", [], 200, b"e\nfour\n"),
+    ("GET", "/containerLogs/default/demo/main?tailLines=3", [], 200, b"e\nfour\n"),
+    ("GET", "/containerLogs/default/demo/main?tailLines=2", [], 200,
+     b'failed to get parse function: unsupported log format: "this line is broken\\n"'),  # the first line decides
     ("GET", "/containerLogs/default/demo/main?tail=1&tailLines=5", [], 200, b"four\n"),
     ("GET", "/containerLogs/default/demo/main?tail=all&tailLines=1", [], 200, b"one\ntwo\nthree\nfour\n"),
     ("GET", "/containerLogs/default/demo/main?tailLines=0", [], 200, b""),
@@ -174,7 +176,7 @@ TABLE: list[tuple[str, str, list[tuple[str, str]], int, bytes]] = [
      b"2024-05-01T10:00:02.000000000Z three\n2024-05-01T10:00:05.000000000Z four\n"),
     ("GET", "/containerLogs/default/demo/main?timestamps=false&sinceTime=2024-05-01T10:00:02Z", [], 200,
      b"three\nfour\n"),
-    ("GET", "/containerLogs/default/demo/main?sinceTime=2024-05-01T10:00:03.5Z&tailLines=2", [], 200, b"e\nfour\n"),
+    ("GET", "/containerLogs/default/demo/main?sinceTime=2024-05-01T10:00:03.5Z&tailLines=3", [], 200, b"e\nfour\n"),
     ("GET", "/containerLogs/default/demo/main?sinceSeconds=60", [], 200, b""),
     # the node's files
     ("GET", "/logs", [], 301, b'<a href="/logs/">Moved Permanently</a>.\n\n'),

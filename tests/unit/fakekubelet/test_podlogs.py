@@ -47,7 +47,7 @@ def test_lines_come_out_as_they_were_written() -> None:
 
 def test_a_line_without_an_end_is_a_line_once_the_process_is_over() -> None:
     assert read(written(b"one\ntwo", closed=False)) == b"one\n"
-    assert read(written(b"one\ntwo")) == b"one\ntwo\n"
+    assert read(written(b"one\ntwo")) == b"one\ntwo"  # a fragment, which nothing ends
 
 
 def test_streams_do_not_mix_within_a_line() -> None:
@@ -62,8 +62,7 @@ def test_each_stream_is_the_same_however_it_was_cut(pieces: list[tuple[Stream, b
     streams: tuple[Stream, ...] = ("stdout", "stderr")
     for stream in streams:
         whole = b"".join(data for name, data in pieces if name == stream)
-        expected = whole if whole.endswith(b"\n") or not whole else whole + b"\n"
-        assert read(log, LogOptions(streams=frozenset((stream,)))) == expected
+        assert read(log, LogOptions(streams=frozenset((stream,)))) == whole
 
 
 @given(st.lists(st.text("ab", max_size=5), min_size=1, max_size=10), st.integers(1, 50))
@@ -110,7 +109,7 @@ def test_a_log_is_rotated_and_only_the_last_part_is_read() -> None:
     lines = [b"%04d\n" % index for index in range(100)]
     log = written(*lines, limit=100)
     assert read(log) == b"".join(lines[80:])
-    assert read(written(bytes(1000), b"small\n", limit=100), LogOptions(tail=1)) == b"small\n"
+    assert read(written(bytes(1000) + b"\n", b"small\n", limit=100), LogOptions(tail=1)) == b"small\n"
 
 
 @pytest.mark.parametrize(
@@ -173,7 +172,7 @@ def test_following_goes_on_until_the_container_ends() -> None:
         log.write("stdout", b"last")
         log.close()
         await task
-        assert b"".join(got) == b"one\ntwo\nerr\nthree\nlast\n"
+        assert b"".join(got) == b"one\ntwo\nerr\nthree\nlast"
 
     asyncio.run(main())
 
@@ -245,7 +244,15 @@ def test_docker_s_format_is_read_if_the_first_line_is_of_it() -> None:
     for entry in parse_log(text):
         log.add(entry)
     assert read(log) == b"one\npartial\n"
-    assert read(log, LogOptions(timestamps=True, tail=3)).startswith(b"2024-01-01T00:00:00.123000000Z one\n")
+    assert read(log, LogOptions(timestamps=True, tail=4)).startswith(b"2024-01-01T00:00:00.123000000Z one\n")
+
+
+def test_a_line_that_cannot_be_read_counts_and_is_not_shown_unless_it_is_the_first() -> None:
+    log = ContainerLog()
+    for entry in parse_log("2024-01-01T00:00:00Z stdout F one\nbroken\n2024-01-01T00:00:00Z stdout F two\n"):
+        log.add(entry)
+    assert read(log) == read(log, LogOptions(tail=3)) == b"one\ntwo\n"
+    assert read(log, LogOptions(tail=2)) == (b'failed to get parse function: unsupported log format: "broken\\n"')
 
 
 @pytest.mark.parametrize("text", ["no log\n", "2024-01-01 stdout F x\n", '{"log":"x"}\n', "[1]\n"])
