@@ -156,6 +156,11 @@ def test_where_we_differ(place: Place, case: Case) -> None:
         assert case.text not in str(theirs)
         return
     assert "localhost:8080" in asked.stderr or "EOF" in asked.stderr
+    if case.text == "nobody":
+        place.ask(place.load(case, folder))
+        (request,) = place.taken()
+        assert (request.identity, request.certificate) == ((), None)
+        return
     with pytest.raises(KubeconfigError) as caught:
         place.load(case, folder)
     assert case.text in str(caught.value)

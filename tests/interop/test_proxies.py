@@ -125,3 +125,22 @@ def test_the_certificate_of_a_proxy_is_verified(
             with pytest.raises(ProxyError, match="authorit") as caught:
                 flavour.node(peer.url, proxy=proxy.url, **peer.options()).run("true", container=container, timeout=60)
             assert PASSWORD not in str(caught.value)
+
+
+@pytest.mark.parametrize("container", ["main", None], ids=["stream", "plain request"])
+def test_the_environment_names_the_proxy(
+    flavour: Flavour, peer: FakePeer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, container: str | None
+) -> None:
+    """This machine by an address that is none of its loopback ones, for those never go through a proxy."""
+    port = peer.url.rpartition(":")[2]
+    options = {**peer.options(), "server_name": "127.0.0.1"}
+    with http_proxy(tmp_path, authenticated=True) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        monkeypatch.setenv("NO_PROXY", "10.0.0.0/8,0.0.0.0/8")
+        node = flavour.node(f"https://0.0.0.0:{port}", **options)
+        assert node.run("echo", "x", container=container, timeout=30).stdout == b"x\n"
+        assert not proxy.connected_to(int(port)), "the network is excepted"
+        monkeypatch.setenv("NO_PROXY", "10.0.0.0/8")
+        node = flavour.node(f"https://0.0.0.0:{port}", **options)
+        assert node.run("echo", "x", container=container, timeout=30).stdout == b"x\n"
+        assert proxy.connected_to(int(port))

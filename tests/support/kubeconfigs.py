@@ -127,6 +127,7 @@ ACCEPTED = [
     one("a token"),
     one("a token file beside the config", None, {"tokenFile": "token"}),
     one("token and token file: the file is stronger", None, {"tokenFile": "token", "token": "stale"}),
+    one("a token whose token file is missing", None, {"tokenFile": "none", "token": "spare"}),
     one("certificates in files", None, {"client-certificate": "jane.crt", "client-key": "jane.key"}),
     one(
         "certificates inline",
