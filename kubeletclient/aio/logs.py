@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -23,9 +24,8 @@ __all__ = ["LogStream"]
 class LogStream:
     """The log of a container, as lines; made by ``Pod.logs``.
 
-    Iterate over it with ``async for``, or ``read`` all of it; otherwise as ``kubeletclient.sync.logs.LogStream``. What
-    is cancelled while it waits for a line ends it: lines that were handed out are whole, and a later one is asked for
-    with a new LogStream.
+    Iterate over it with ``async for``, or ``read`` all of it; otherwise as ``kubeletclient.sync.logs.LogStream``. A
+    wait for a line that is cancelled loses nothing: the next one gets it.
     """
 
     def __init__(
@@ -45,9 +45,11 @@ class LogStream:
         self._patience = patience
         self._deadline = deadline
         self._answer: Answer | None = None
-        self._lines: AsyncGenerator[bytes, None] | None = None
+        self._lines: AsyncGenerator[list[bytes], None] | None = None
         self._closed = asyncio.Event()
-        self._cancelled = False
+        self._failure: errors.ClientError | None = None
+        self._ready: deque[bytes] = deque()
+        self._reading: asyncio.Future[list[bytes] | None] | None = None
 
     def __repr__(self) -> str:
         return f"<LogStream of {self._pod.namespace}/{self._pod.selected or self._pod.name}>"
@@ -71,19 +73,32 @@ class LogStream:
         return self
 
     async def __anext__(self) -> bytes:
+        while not self._ready:
+            if self._failure is not None:
+                raise self._failure
+            if self._reading is None:
+                self._reading = asyncio.ensure_future(self._batch())
+            try:
+                batch = await asyncio.shield(self._reading)
+            except asyncio.CancelledError:
+                if self._reading.cancelled():  # by ``close``, and not the wait
+                    self._failure = errors.ProcessClosed("this log was closed", hint="ask for it again")
+                    raise self._failure from None
+                raise  # the reading goes on; what it brings is for the next call
+            except errors.ClientError as error:
+                self._failure = error  # what failed once is no end the next time
+                self._reading = None
+                raise
+            self._reading = None
+            if batch is None:
+                raise StopAsyncIteration
+            self._ready.extend(batch)
+        return self._ready.popleft()
+
+    async def _batch(self) -> list[bytes] | None:
         await self.open()
         assert self._lines is not None
-        try:
-            return await anext(self._lines)
-        except asyncio.CancelledError:
-            self._cancelled = True
-            raise
-        except StopAsyncIteration:
-            if self._cancelled:
-                raise errors.ProcessClosed(
-                    "this log was ended by a cancelled wait", hint="ask for it again, with since="
-                ) from None
-            raise
+        return await anext(self._lines, None)
 
     async def read(self) -> bytes:
         """All that is still to come, to the end of the log."""
@@ -92,6 +107,12 @@ class LogStream:
     async def close(self) -> None:
         """Leave. Lines that were not taken are gone; calling it again does nothing."""
         self._closed.set()
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait([self._reading])
+        await self._hang_up()
+
+    async def _hang_up(self) -> None:
         if self._answer is not None:
             await self._answer.close()
 
@@ -124,14 +145,14 @@ class LogStream:
         self._pod, self._container = found[0], found[0].default_container
         return answer
 
-    async def _follow(self, lines: Lines) -> AsyncGenerator[bytes, None]:
+    async def _follow(self, lines: Lines) -> AsyncGenerator[list[bytes], None]:
         try:
             while True:
                 assert self._answer is not None
                 try:
                     async for piece in self._answer.pieces():
-                        for line in lines.feed(piece):
-                            yield line
+                        if batch := lines.feed(piece):
+                            yield batch
                     break
                 except errors.ClientError as error:
                     if self._closed.is_set():
@@ -140,10 +161,11 @@ class LogStream:
                         raise
                     lines.broken()
                     await self._reconnect(lines, error)
-            for line in lines.end():
-                yield line
+            if batch := lines.end():
+                yield batch
         finally:
-            await self.close()
+            self._closed.set()
+            await self._hang_up()
 
     async def _reconnect(self, lines: Lines, lost: errors.ClientError) -> None:
         """Raises the loss itself when nothing comes of it in time."""

@@ -46,6 +46,7 @@ class LogStream:
         self._deadline = deadline
         self._answer: Answer | None = None
         self._lines: Generator[bytes, None, None] | None = None
+        self._failure: errors.ClientError | None = None
         self._closed = threading.Event()
 
     def __repr__(self) -> str:
@@ -70,9 +71,19 @@ class LogStream:
         return self
 
     def __next__(self) -> bytes:
+        if self._failure is not None:
+            raise self._failure
         self.open()
         assert self._lines is not None
-        return next(self._lines)
+        try:
+            return next(self._lines)
+        except errors.ClientError as error:
+            self._failure = error  # what failed once is no end the next time
+            raise
+        except BaseException as error:
+            if not isinstance(error, StopIteration):
+                self._failure = errors.ProcessClosed("this log was ended by an interrupt", hint="ask for it again")
+            raise
 
     def read(self) -> bytes:
         """All that is still to come, to the end of the log."""
