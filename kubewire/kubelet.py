@@ -125,13 +125,13 @@ def _path(*names: str) -> str:
 
 @_command("pods")
 def _pods(ask: _Asker, as_json: bool) -> None:
-    """The pods that the kubelet has been given, and how they are."""
+    """The pods that the kubelet has been given."""
     _print_pods(ask("/pods").json(), as_json)
 
 
 @_command("runningpods")
 def _runningpods(ask: _Asker, as_json: bool) -> None:
-    """The pods that the container runtime runs, whatever the kubelet thinks."""
+    """The pods that the container runtime runs."""
     _print_pods(ask("/runningpods/").json(), as_json)
 
 
@@ -153,7 +153,10 @@ def _print_pods(document: Any, as_json: bool) -> None:  # noqa: ANN401 - JSON
 
 @_command("healthz", click.argument("check", required=False, metavar="[CHECK]"))
 def _healthz(ask: _Asker, as_json: bool, check: str | None) -> int:
-    """Whether the kubelet finds itself healthy, in all or by one CHECK: ping, log, syncloop. Exit code 1 if not."""
+    """Whether the kubelet is healthy.
+
+    In all, or by one CHECK: ping, log, syncloop. Exit code 1 if it is not.
+    """
     from kubeletclient import ServerError
 
     path = "/healthz" + (_path(check) if check else "")
@@ -202,7 +205,10 @@ def _usage(part: dict[str, Any]) -> tuple[str, ...]:
 
 @_command("metrics", click.argument("part", required=False, metavar="[PART]", type=click.Choice(_METRICS)))
 def _metrics(ask: _Asker, as_json: bool, part: str | None) -> None:
-    """The kubelet's metrics in Prometheus' format, or those of a PART: cadvisor, resource, probes, slis."""
+    """Metrics in Prometheus' format.
+
+    The kubelet's own, or those of a PART: cadvisor, resource, probes, slis.
+    """
     text = ask(f"/metrics/{part}" if part else "/metrics").text
     if as_json:
         _dump(list(metrics.samples(text)))
@@ -224,7 +230,10 @@ def _configz(ask: _Asker, as_json: bool) -> None:
 
 @_command("get", click.argument("path"))
 def _get(ask: _Asker, as_json: bool, path: str) -> None:
-    """GET any PATH of the kubelet, query included, e.g. /debug/pprof/cmdline, /flagz, /statusz."""
+    """GET any PATH of the kubelet.
+
+    With its query, e.g. /debug/pprof/cmdline, /flagz, /statusz.
+    """
     from urllib.parse import parse_qsl
 
     path, _, query = path.partition("?")
@@ -253,7 +262,9 @@ _CONTAINER: Final = (
 
 @_command("run", *_CONTAINER, click.argument("words", nargs=-1, required=True, metavar="-- COMMAND..."))
 def _run(ask: _Asker, as_json: bool, where: tuple[str, str], container: str, words: tuple[str, ...], **_: Any) -> None:  # noqa: ANN401 - pod and namespace, as typed
-    """Run COMMAND to its end by a plain request, without streams: output only, and no exit code.
+    """Run COMMAND by a plain request.
+
+    To its end, without streams: output only, and no exit code.
 
     The kubelet splits the command at single blanks, so no word may hold one. `kubewire exec` has none of these limits.
     """
@@ -268,7 +279,10 @@ def _run(ask: _Asker, as_json: bool, where: tuple[str, str], container: str, wor
 
 @_command("checkpoint", *_CONTAINER)
 def _checkpoint(ask: _Asker, as_json: bool, where: tuple[str, str], container: str, **_: Any) -> None:  # noqa: ANN401 - pod and namespace, as typed
-    """Write the state of a running container to a file on the node, and print its path."""
+    """Checkpoint a container to a file on the node.
+
+    Prints the path of the file there.
+    """
     document = ask("/checkpoint" + _path(*where, container), (), "POST").json()
     if as_json:
         _dump(document)
@@ -293,7 +307,10 @@ def _checkpoint(ask: _Asker, as_json: bool, where: tuple[str, str], container: s
     click.option("--boot", type=int, metavar="N", help="With --query: of this boot, 0 the current, -1 before it."),
 )
 def _logs(ask: _Asker, as_json: bool, path: str, services: tuple[str, ...], **query: Any) -> None:  # noqa: ANN401 - the options above
-    """The files in the node's /var/log, or one of them at PATH; with --query the journal of services."""
+    """The node's own log files and journals.
+
+    The files in its /var/log, or one of them at PATH; with --query the journal of services.
+    """
     names = {"since_time": "sinceTime", "until_time": "untilTime", "tail": "tailLines"}
     params = [("query", service) for service in services]
     params += [(names.get(name, name), str(value)) for name, value in query.items() if value is not None]
