@@ -39,6 +39,7 @@ test: .venv/.ready ## all tests; those that need Go are skipped, with the reason
 peers: .venv/.ready ## fetch and compile what the peers are made of, as far as this machine can
 	@if command -v go >/dev/null; then cd tests/interop/go && go build -buildvcs=false ./...; fi
 	@cd tests && ../.venv/bin/python -m support.wsjudges
+	@cd tests && ../.venv/bin/python -m support.pyclients
 
 interop: .venv/.ready peers ## only the tests against the Go peers, which must be there
 	@KUBEWIRE_REQUIRE_PEERS=1 $(PYTEST) -m 'interop and not soak' $(PYTEST_ARGS)
