@@ -7,6 +7,7 @@ scripted commands, ``fakekubelet.callables`` for containers written in Python, a
 reaches.
 """
 
+from fakekubelet.access import AccessRules
 from fakekubelet.apiserver.rbac import Access, Rule
 from fakekubelet.apiserver.server import FakeApiserver
 from fakekubelet.auth import Attributes, User
@@ -29,6 +30,7 @@ __all__ = [
     "ALL_WEBSOCKET",
     "CRI_WEBSOCKET",
     "Access",
+    "AccessRules",
     "AsyncExec",
     "Attributes",
     "BlockingExec",

@@ -5,8 +5,8 @@ missing one is HTTP 401, not a TLS alert. Every way of authenticating is tried; 
 good one, but it is never ignored: with nothing good beside it the answer is 401, even where anonymous requests are
 allowed.
 
-An authorizer is a function: ``always_allow``, a table of ``AccessRules``, a ``webhooks.SubjectAccessReview``, or one's
-own. What it is asked knows no more than Kubernetes does: there is no ``nodes/exec``, and a WebSocket is a GET, so
+An authorizer is a function: ``always_allow``, a table of ``access.AccessRules``, a ``webhooks.SubjectAccessReview``, or
+one's own. What it is asked knows no more than Kubernetes does: there is no ``nodes/exec``, and a WebSocket is a GET, so
 ``get nodes/proxy`` is enough to run commands in every container of the node.
 
 Sources: ``k/k: pkg/kubelet/server/auth.go``, ``k8s.io/apiserver: pkg/authentication/request/x509/x509.go`` and
@@ -16,7 +16,7 @@ Sources: ``k/k: pkg/kubelet/server/auth.go``, ``k8s.io/apiserver: pkg/authentica
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cryptography import x509
@@ -68,42 +68,6 @@ it raises means None."""
 def always_allow(attributes: Attributes) -> bool:
     """Authorization mode ``AlwaysAllow``."""
     return True
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """Who of ``users`` or ``groups`` may do ``verbs`` on ``resources``. ``*`` stands for any.
-
-    ``resources`` are written as RBAC does, ``nodes/proxy``; ``nodes/*`` are all of them. ``nodes`` limits the rule to
-    nodes of these names (RBAC: ``resourceNames``), if it is not empty.
-    """
-
-    verbs: Sequence[str]
-    resources: Sequence[str]
-    users: Sequence[str] = ()
-    groups: Sequence[str] = ()
-    nodes: Sequence[str] = ()
-
-    def allows(self, attributes: Attributes) -> bool:
-        """Whether the rule says so."""
-        user = attributes.user
-        return (
-            ("*" in self.users or user.name in self.users or bool({"*", *user.groups} & set(self.groups)))
-            and ("*" in self.verbs or attributes.verb in self.verbs)
-            and bool({"*", "nodes/*", f"nodes/{attributes.subresource}"} & set(self.resources))
-            and (not self.nodes or attributes.node in self.nodes)
-        )
-
-
-class AccessRules:
-    """An authorizer from a table: what no rule allows is forbidden, except to ``system:masters``."""
-
-    def __init__(self, rules: Iterable[Rule]) -> None:
-        self.rules = tuple(rules)
-
-    def __call__(self, attributes: Attributes) -> bool:
-        """As ``Authorizer``."""
-        return "system:masters" in attributes.user.groups or any(rule.allows(attributes) for rule in self.rules)
 
 
 class Authenticator:

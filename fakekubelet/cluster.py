@@ -24,10 +24,11 @@ from typing import Any
 
 import yaml
 
+from fakekubelet.access import node_access
 from fakekubelet.apiserver.gates import DEFAULT_PROFILE, EXTEND_FEATURE
 from fakekubelet.apiserver.locations import PODS
 from fakekubelet.apiserver.nodes import node_document
-from fakekubelet.apiserver.rbac import Access, AccessJudge, Rule
+from fakekubelet.apiserver.rbac import AccessJudge, Rule
 from fakekubelet.apiserver.resources import Object
 from fakekubelet.apiserver.server import KUBELET_CLIENT, FakeApiserver
 from fakekubelet.apiserver.store import Store
@@ -236,8 +237,7 @@ class FakeCluster:
         """A kubelet asks who may what with it."""
         if attributes.user.name == KUBELET_CLIENT:
             return True
-        fields = ("", "nodes", attributes.subresource, "", attributes.node)
-        return self._judge(Access(attributes.user, attributes.verb, *fields))
+        return self._judge(node_access(attributes))
 
 
 def _placed(nodes: Sequence[str], pods: Iterable[Pod] | Mapping[str, Iterable[Pod]]) -> dict[str, list[Pod]]:

@@ -224,6 +224,7 @@ class Http1Server:
         self._application = application
         self._codec = HttpConnection(limits, body_limit)
         self._task: asyncio.Task[None] | None = None
+        self._handling = False  # an answer is awaited
         self._streaming = False
         self._ended = False  # the client sends nothing more
 
@@ -248,8 +249,13 @@ class Http1Server:
         if self._streaming:
             self._task.cancel()
             return False
-        self._wire.loop.call_later(LEAVING, self._task.cancel)
+        self._wire.loop.call_later(LEAVING, self._leave)
         return True
+
+    def _leave(self) -> None:
+        """Enough waited for a handler; an answer that there is goes out, however slowly it is read."""
+        if self._task is not None and self._handling:
+            self._task.cancel()
 
     def close(self) -> None:
         """As ``HttpServer.close``."""
@@ -289,7 +295,11 @@ class Http1Server:
         """Answer one request; False if it was the last."""
         wire, codec = self._wire, self._codec
         wire.at_work()
-        answer = await self._application.answer(request)
+        self._handling = True
+        try:
+            answer = await self._application.answer(request)
+        finally:
+            self._handling = False
         if isinstance(answer, Upgrade):
             wire.switch(answer, lambda: codec.switch(answer.headers), codec.surplus)
             return False

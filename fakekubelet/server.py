@@ -56,7 +56,7 @@ class FakeKubelet(BackgroundServer):
 
     ``tokens`` maps bearer tokens to users; ``token_check`` judges all other tokens (``webhooks.TokenReview``, or a
     function); ``anonymous`` admits requests without any credential. ``authorize`` says what they may do:
-    ``auth.AccessRules``, ``webhooks.SubjectAccessReview``, a function. ``streams_need_create`` asks for ``create``
+    ``AccessRules``, ``webhooks.SubjectAccessReview``, a function. ``streams_need_create`` asks for ``create``
     where a WebSocket's GET opens a stream, which no kubelet does.
 
     Pods may forward to real ports of this host with ``allow_loopback_ports=True``. ``forward_grace`` is how many

@@ -196,6 +196,33 @@ def test_who_only_closes_his_side_behind_a_request_is_answered() -> None:
         assert b"".join(iter(lambda: sock.recv(65536), b"")).endswith(b"late")
 
 
+def test_who_sends_nothing_more_may_read_slowly_and_does_not_hold_up_a_handler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fakekubelet.http1.LEAVING", 0.05)
+    cancelled = threading.Event()
+    size = 32 << 20  # more than the network takes at once
+
+    async def handler(request: Request) -> Answer:
+        if request.path == "/":
+            return Response(200, bytes(size))
+        try:
+            await asyncio.sleep(600)
+        finally:
+            cancelled.set()
+        return plain(200, "")
+
+    with AppServer(handler) as server:
+        with connect(server.url, server.ca) as sock:
+            sock.sendall(GET)
+            half_close(sock)
+            time.sleep(0.5)  # longer than somebody who waits for a handler is given
+            assert len(read_rest(sock)) > size
+        with connect(server.url, server.ca) as sock:
+            sock.sendall(GET.replace(b"/ ", b"/slow "))
+            half_close(sock)
+            assert cancelled.wait(30)
+            assert read_rest(sock) == b""
+
+
 @pytest.mark.parametrize("kind", ["cut", "raise", "body"])
 def test_an_answer_that_is_cut_off_looks_like_that(kind: str) -> None:
     async def body() -> AsyncIterator[Buffer]:

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from fakekubelet import Attributes, FakeKubelet, User
-from fakekubelet.auth import AccessRules, TokenCheck
-from fakekubelet.auth import Rule as NodeRule
+from fakekubelet import AccessRules, Attributes, FakeApiserver, FakeKubelet, Rule, User
+from fakekubelet.auth import TokenCheck
 from fakekubelet.messages import Answer, Request, Response
 from fakekubelet.webhooks import SubjectAccessReview, TokenReview, WebhookServer
 from support.apps import AppServer
@@ -28,7 +27,7 @@ def status(caller: Caller, method: str, target: str, headers: list[tuple[str, st
 
 
 def only(*resources: str, verbs: tuple[str, ...] = ("get",)) -> AccessRules:
-    return AccessRules([NodeRule(verbs, resources, users=["reader"])])
+    return AccessRules([Rule(verbs, resources, users=("reader",))])
 
 
 def caller_of(kubelet: FakeKubelet, user: str = "reader") -> Caller:
@@ -76,7 +75,7 @@ MATRIX = [
     ("nodes/proxy", "GET", "/logs/", 403, 403),
     ("nodes/checkpoint", "GET", "/checkpoint/default/demo/main", 405, 405),
     ("nodes/proxy", "GET", "/debug/pprof/", 200, 200),
-    ("nodes/*", "GET", "/stats/summary", 200, 200),
+    ("*/stats", "GET", "/stats/summary", 200, 200),
     ("pods/exec", "GET", EXEC, 403, 403),
     ("*", "GET", "/metrics", 200, 200),
     ("nodes/proxy", "HEAD", "/healthz", 403, 403),  # no verb of Kubernetes
@@ -118,7 +117,7 @@ def test_subresources(
 
 def test_rules_name_users_groups_and_nodes() -> None:
     ann, bob = User("ann", ("devs",)), User("bob")
-    rule = NodeRule(["get"], ["nodes/proxy"], users=["bob"], groups=["devs"], nodes=["n1"])
+    rule = Rule(("get",), ("nodes/proxy",), users=("bob",), groups=("devs",), names=("n1",))
 
     def asks(user: User, verb: str = "get", subresource: str = "proxy", node: str = "n1") -> bool:
         return AccessRules([rule])(Attributes(user, verb, subresource, "/x", node))
@@ -130,9 +129,9 @@ def test_rules_name_users_groups_and_nodes() -> None:
     assert not asks(ann, subresource="log")
     assert not asks(ann, node="n2")
     assert asks(User("root", ("system:masters",)), verb="delete", node="n2")
-    everybody = AccessRules([NodeRule(["*"], ["*"], users=["*"])])
+    everybody = AccessRules([Rule(("*",), ("*",), users=("*",))])
     assert everybody(Attributes(User("eve"), "", "stats", "/x", "n"))
-    assert AccessRules([NodeRule(["*"], ["*"], groups=["*"])])(Attributes(User("eve"), "", "stats", "/x", "n"))
+    assert AccessRules([Rule(("*",), ("*",), groups=("*",))])(Attributes(User("eve", ("g",)), "", "stats", "/x", "n"))
 
 
 @pytest.mark.parametrize("asynchronous", [True, False])
@@ -236,3 +235,20 @@ def test_without_a_reviewer_it_is_401_for_tokens_and_500_for_access() -> None:
             answer = http.request("GET", "/pods")
             assert answer.status == 500
             assert answer.body == b"Authorization error (user=tester, verb=get, resource=nodes, subresource=pods)"
+
+
+def test_the_fake_apiserver_reviews_for_a_kubelet() -> None:
+    rules = [Rule(("get",), ("nodes/proxy",), users=("robot",))]
+    with FakeApiserver(tokens={"sesame": User("robot", ("robots",))}, rules=rules) as apiserver:
+        node = apiserver.authority.issue_client("system:node:n1", ["system:masters"])
+        server = WebhookServer(apiserver.url, ca=apiserver.ca, certificate=node.cert_pem, key=node.key_pem)
+        tokens, access = TokenReview(server), SubjectAccessReview(server)
+        with (
+            FakeKubelet(node_name="n1", token_check=tokens, authorize=access) as kubelet,
+            HttpClient(connect(kubelet.url, kubelet.ca)) as http,
+        ):
+            token = [("Authorization", "Bearer sesame")]
+            assert http.request("GET", "/pods", token).status == 200
+            answer = http.request("POST", "/run/default/demo/main?cmd=true", token)
+            assert (answer.status, b"user=robot, verb=create" in answer.body) == (403, True)
+            assert http.request("GET", "/pods", [("Authorization", "Bearer wrong")]).status == 401
