@@ -45,7 +45,8 @@ def certificate(der: bytes) -> dict[str, Any]:
     return {
         "subject": parsed.subject.rfc4514_string(),
         "issuer": parsed.issuer.rfc4514_string(),
-        "self_signed": parsed.issuer == parsed.subject,
+        # a kubelet without a serving certificate makes an authority of its own, NODE-ca@TIME (client-go: util/cert)
+        "self_signed": parsed.issuer == parsed.subject or "-ca@" in parsed.issuer.rfc4514_string(),
         "names": names_of(parsed),
         "not_before": parsed.not_valid_before_utc.isoformat(),
         "not_after": parsed.not_valid_after_utc.isoformat(),

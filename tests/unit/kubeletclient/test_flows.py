@@ -428,3 +428,16 @@ def test_no_deadline_waits_for_ever() -> None:
     flow.send([ONE])
     flow.send(None)
     assert flow.send(None) == Receive(None)
+
+
+def test_a_name_that_leads_back_here_is_not_dialled() -> None:
+    """DNS could say so of a node's name; what is written as an address is refused before."""
+    loopback = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 10250))
+    metadata = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("169.254.169.254", 10250))
+    flow = exec_flow(request(allow_local=False))
+    play(flow, None, None)
+    with pytest.raises(errors.ConnectError, match=r"refused: it is a loopback.*refused: it is a link-local"):
+        flow.send([loopback, metadata])
+    flow = exec_flow(request(allow_local=False))
+    play(flow, None, None)
+    assert flow.send([loopback, ONE]) == Connect(ONE, 30.0)

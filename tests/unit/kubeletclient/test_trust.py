@@ -86,3 +86,14 @@ def test_changed_files_give_a_new_context(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_ca_that_cannot_be_used(ca: str | bytes, text: str) -> None:
     with pytest.raises(CredentialsError, match=text):
         Trust(ca=ca).context()
+
+
+def test_a_pinned_certificate_is_trusted_under_any_name_and_alone() -> None:
+    certificate = trustme.CA().issue_cert("somewhere.else").cert_chain_pems[0].bytes()
+    context = Trust(pinned=certificate).context()
+    assert not context.check_hostname
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.verify_flags & ssl.VERIFY_X509_PARTIAL_CHAIN
+    for other in ({"ca": certificate}, {"verify": False}):
+        with pytest.raises(CredentialsError, match="contradict each other"):
+            Trust(pinned=certificate, **other)
