@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from benchmarks.harness import Bench, Outcome
-from benchmarks.scenarios import go_peer, memory, parts, proxy, servers, websocket, wire
+from benchmarks.scenarios import forwarding, go_peer, memory, parts, proxy, servers, websocket, wire
 
 SCENARIOS: Final[dict[str, Callable[[Bench], Outcome]]] = {
     "go": go_peer.transfers,
@@ -21,6 +21,7 @@ SCENARIOS: Final[dict[str, Callable[[Bench], Outcome]]] = {
     "libraries": websocket.libraries,
     "memory": memory.transfers,
     "sessions": memory.sessions,
+    "forward": forwarding.run,
     "parts": parts.run,
     "echo": wire.echo,
 }

@@ -13,6 +13,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from kubeletclient._policy import BATCH
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["LocalEnd", "loopback_pair"]
 
 _RESET: Final = struct.pack("ii", 1, 0)
+_PIECES: Final = 512
+"""Of one ``sendmsg``; POSIX systems take 1024 at most."""
+
 _DRAIN_SECONDS: Final = 5.0
 """For the client to take what came before a failure, before the connection is reset under it."""
 
@@ -110,24 +114,30 @@ class LocalEnd:
 
     # -- from the pod ------------------------------------------------------------------------------------------------
 
-    def write(self, data: memoryview) -> None:
+    def write(self, views: list[memoryview]) -> None:
         """Hand the client what it takes without waiting; keep a copy of the rest."""
-        self.record.received += len(data)
+        size = sum(map(len, views))
+        self.record.received += size
         if self.closed or self._doomed:
             return
+        sent = 0
         if not self._buffer:
             try:
-                sent = self.sock.send(data)
+                sent = self.sock.send(views[0]) if len(views) == 1 else self.sock.sendmsg(views[:_PIECES])
             except (BlockingIOError, InterruptedError):
-                sent = 0
+                pass
             except OSError as error:
                 self.abort("reset by the client", str(error))
                 return
             self.taken += sent
-            if sent == len(data):
+            if sent == size:
                 return
-            data = data[sent:]
-        self._keep(memoryview(bytes(data)))
+        for view in views:
+            if sent >= len(view):
+                sent -= len(view)
+            else:
+                self._keep(memoryview(bytes(view[sent:])))
+                sent = 0
 
     def _keep(self, data: memoryview) -> None:
         self._buffer.append(data)
@@ -143,7 +153,7 @@ class LocalEnd:
         done = 0
         try:
             while buffer:
-                sent = self.sock.sendmsg(list(buffer)[:64])
+                sent = self.sock.sendmsg(list(islice(buffer, _PIECES)))
                 done += sent
                 while buffer and sent >= len(buffer[0]):
                     sent -= len(buffer.popleft())

@@ -259,15 +259,31 @@ class Session:
                 self._conclude(PeerClosed("the connection ended"))
 
     def _deliver(self, events: list[ForwardEvent]) -> None:
+        """Hand on what has come: the data of one read goes to each client in one piece."""
+        gathered: dict[int, list[memoryview]] = {}
         for event in events:
             if type(event) is Received:
-                local = self.locals.get(event.connection)
-                if local is not None:
-                    local.write(event.data)
-            elif isinstance(event, SessionOver):
+                views = gathered.get(event.connection)
+                if views is None:
+                    gathered[event.connection] = [event.data]
+                else:
+                    views.append(event.data)
+                continue
+            if gathered:
+                self._hand_out(gathered)
+                gathered = {}
+            if isinstance(event, SessionOver):
                 self._conclude(event.error)
             else:
                 self._on_event(event)
+        if gathered:
+            self._hand_out(gathered)
+
+    def _hand_out(self, gathered: dict[int, list[memoryview]]) -> None:
+        for number, views in gathered.items():
+            local = self.locals.get(number)
+            if local is not None:
+                local.write(views)
 
     def _on_event(self, event: ForwardEvent) -> None:
         assert not isinstance(event, SessionOver)
