@@ -27,6 +27,7 @@ from support.containerd import Container, Containerd
 from support.contract import ALL_BYTES, MIB, HashSink, hashed_blocks
 from support.flavours import Flavour, Running, flavour_fixture
 from support.gopeers import random_bytes
+from support.terminal import Terminal
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
 
@@ -363,6 +364,44 @@ def test_exec_by_url_with_a_terminal(containerd: Containerd) -> None:
     url = containerd.demo.exec_url(["sh", "-c", "tty; exit 5"], tty=True)
     done = kubewire("exec", "-t", "--url", url)
     assert (done.returncode, done.stdout) == (5, b"/dev/pts/0\r\n")
+
+
+def terminal_of(*arguments: str, size: tuple[int, int]) -> Terminal:
+    return Terminal([sys.executable, "-m", "kubewire", *arguments], size=size)
+
+
+@pytest.mark.parametrize("transport", ["spdy", "ws"])
+def test_a_shell_on_a_terminal(containerd: Containerd, transport: str) -> None:
+    """Terminals at both ends: keys, Ctrl-C, the size and its changes, and the exit code."""
+    url = containerd.demo.exec_url(["sh"], stdin=True, tty=True)
+    with terminal_of("exec", "-it", f"--transport={transport}", "--url", url, size=(101, 31)) as terminal:
+        terminal.until(b"/ # ")  # what is typed before the terminal is raw is thrown away
+        terminal.type(b"PS1='ready'$((40+2)); stty size\r")
+        terminal.until(b"31 101")
+        terminal.until(b"ready42")
+        assert terminal.raw
+        terminal.resize(60, 20)
+        terminal.type(b"while :; do stty size; sleep 0.1; done\r")
+        terminal.until(b"20 60\r\n")
+        terminal.type(b"\x03exit 9\r")
+        assert terminal.wait() == 9
+        terminal.assert_restored()
+
+
+@pytest.mark.parametrize("transport", ["spdy", "ws"])
+def test_attached_to_a_terminal_and_left_by_keys(containerd: Containerd, transport: str) -> None:
+    with containerd.pod() as pod:
+        command = ["sh", "-c", "trap 'echo size $(stty size)' WINCH; while :; do read line && echo got $line; done"]
+        main = pod.container(command, stdin=True, tty=True)
+        arguments = ["attach", "-it", f"--transport={transport}", "--detach-keys=ctrl-p,ctrl-q", "--url"]
+        with terminal_of(*arguments, main.attach_url(stdin=True), size=(102, 32)) as terminal:
+            terminal.until(b"size 32 102")
+            terminal.type(b"word\r")
+            terminal.until(b"got word")
+            terminal.type(b"\x10\x11")
+            assert terminal.wait() == 0
+            terminal.assert_restored()
+        assert main.status()["state"] == "CONTAINER_RUNNING"
 
 
 def test_attach_by_url(containerd: Containerd) -> None:
