@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from fakekubelet import ALL_WEBSOCKET, BlockingExec, Container, FakeKubelet, Pod
+from fakekubelet.websockets import CRI_WEBSOCKET
 from support.contract import GIB, MIB, HashSink, hashed_blocks
 from support.gopeers import GoFront, GoReport, GoServer, random_bytes, run_go_client
 from support.pki import Pki
@@ -287,11 +288,20 @@ def converse(sock: ssl.SSLSocket, method: str, target: str, lines: list[tuple[st
     return status, kept, body.decode("latin-1")
 
 
+@pytest.fixture(scope="module")
+def of_its_age(servers: Servers) -> Iterator[FakeKubelet]:
+    """What the Go server is: the streaming server that comes with 1.36, and no translator in front of it."""
+    with FakeKubelet(profile="1.36", websocket_protocols=CRI_WEBSOCKET, ca=servers.old.authority) as kubelet:
+        yield kubelet
+
+
 @pytest.mark.parametrize("case", HANDSHAKES)
-def test_the_same_answer_as_a_go_server(case: str, servers: Servers, go_server: GoServer, pki: Pki) -> None:
+def test_the_same_answer_as_a_go_server(
+    case: str, servers: Servers, of_its_age: FakeKubelet, go_server: GoServer, pki: Pki
+) -> None:
     method, target, lines = HANDSHAKES[case]
     ours = FilePair(servers.certificate.read_bytes(), servers.key.read_bytes())
     theirs = FilePair(pki.client_certificate.read_bytes(), pki.client_key.read_bytes())
     expected = converse(connect(go_server.url, pki.ca.read_bytes(), theirs), method, target, lines)
-    answer = converse(connect(servers.old.url, servers.old.ca, ours), method, target, lines)
+    answer = converse(connect(of_its_age.url, of_its_age.ca, ours), method, target, lines)
     assert answer == expected
