@@ -499,6 +499,7 @@ def run_go_client(
     method: str = "POST",
     path: str | None = None,
     container: str | None = "main",
+    pod: str = "default/demo",
     protocols: str = "",
     stdin: bytes | str = "none",
     stdout: str = "capture",
@@ -519,13 +520,14 @@ def run_go_client(
     `attach` attaches instead of running a command. `until` is a text: the session is left once stdout has carried it.
     `transport` ``fallback`` is kubectl's: WebSocket v5, then SPDY. `protocols`, such as ``v4,v1``, is what is offered
     over the only transport, and over SPDY in a fallback; empty is client-go's own choice: v5 to v1 over SPDY, v5 over
-    WebSocket. `path` and `method` are a kubelet's, `method` for SPDY only; `container` is an apiserver's.
+    WebSocket. `path` and `method` are a kubelet's, `method` for SPDY only; `container` and `pod` are an
+    apiserver's.
     """
     flags: _Flags = {
         "stdin": stdin != "none", "stdout": stdout != "none", "stderr": stderr != "none" and not tty, "tty": tty,
     }  # fmt: skip
     if apiserver:
-        url = pod_url(base, "attach" if attach else "exec", command, container=container, **flags)
+        url = pod_url(base, "attach" if attach else "exec", command, container=container, pod=pod, **flags)
     else:
         url = exec_url(base, command, path=path or (ATTACH_PATH if attach else PATH), **flags)
     files = {"ca": ca, "cert": certificate, "key": key, "token-file": token_file}
