@@ -21,6 +21,7 @@ from kubewire.connection import (
 )
 from kubewire.live import completer
 from kubewire.reports import age, columns, finish, size
+from spdyproto.limits import MIB
 
 if TYPE_CHECKING:
     from kubeletclient import Kubelet, Node, Reply
@@ -102,12 +103,32 @@ class _Asker:
         self._timeout = timeout
         self._verbose = verbose
 
+    def pour(self, path: str, params: Any) -> str | None:  # noqa: ANN401 - as Node.request
+        """The answer to standard output as it comes, however long; or, if it is a page that lists files, the page."""
+        from kubeletclient import Node
+        from kubeletclient._policy import Deadline
+
+        node = self._node if isinstance(self._node, Node) else Node(self._node, "")
+        answer = node._open(path, params, "GET", Deadline(None), quiet=self._timeout)
+        self._tell(answer.call.target.route, answer.call.target.reason)
+        try:
+            if answer.content_type.startswith("text/html"):
+                return answer.read(MIB).decode("utf-8", "replace")
+            for piece in answer.pieces():
+                sys.stdout.buffer.write(piece)
+        finally:
+            answer.close()
+        return None
+
     def __call__(self, path: str, params: Any = (), method: str = "GET") -> Reply:  # noqa: ANN401 - as Node.request
         reply = self._node.request(path, params, method=method, timeout=self._timeout)
-        if self._verbose:
-            where = "straight from the kubelet" if reply.route == "kubelet" else "through the apiserver"
-            click.echo(f"kubewire: {where}{f': {reply.route_reason}' if reply.route_reason else ''}", err=True)
+        self._tell(reply.route, reply.route_reason)
         return reply
+
+    def _tell(self, route: str, reason: str) -> None:
+        if self._verbose:
+            where = "straight from the kubelet" if route == "kubelet" else "through the apiserver"
+            click.echo(f"kubewire: {where}{f': {reason}' if reason else ''}", err=True)
 
 
 def _dump(document: Any) -> None:  # noqa: ANN401 - JSON
@@ -237,11 +258,11 @@ def _get(ask: _Asker, as_json: bool, path: str) -> None:
     from urllib.parse import parse_qsl
 
     path, _, query = path.partition("?")
-    reply = ask(path, parse_qsl(query, keep_blank_values=True))
+    params = parse_qsl(query, keep_blank_values=True)
     if as_json:
-        _dump(reply.json())
-        return
-    sys.stdout.buffer.write(reply.content)
+        _dump(ask(path, params).json())
+    elif (page := ask.pour(path, params)) is not None:
+        click.echo(page.rstrip("\n"))
 
 
 # -- containers --------------------------------------------------------------------------------------------------------
@@ -316,15 +337,10 @@ def _logs(ask: _Asker, as_json: bool, path: str, services: tuple[str, ...], **qu
     params += [(names.get(name, name), str(value)) for name, value in query.items() if value is not None]
     if params and not services:
         raise click.UsageError("name the service with --query SERVICE")
-    reply = ask("/logs/" + path.strip("/").replace(" ", "%20") + ("/" if path.endswith("/") else ""), params)
-    if reply.content_type.startswith("text/html"):
-        files = metrics.links(reply.text)
-        if as_json:
-            _dump(files)
-        else:
-            click.echo("\n".join(files))
-        return
+    path = "/logs/" + path.strip("/").replace(" ", "%20") + ("/" if path.endswith("/") else "")
     if as_json:
-        _dump({"text": reply.text})
-        return
-    sys.stdout.buffer.write(reply.content)
+        reply = ask(path, params)
+        listing = reply.content_type.startswith("text/html")
+        _dump(metrics.links(reply.text) if listing else {"text": reply.text})
+    elif (page := ask.pour(path, params)) is not None:
+        click.echo("\n".join(metrics.links(page)))

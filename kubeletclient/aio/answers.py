@@ -27,6 +27,7 @@ class Answer:
         self._client = client
         self._response = response
         self._deadline = deadline
+        self._closed = False
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The bytes as they come. Raises ConnectionLost when they end too early, DeadlineExceeded."""
@@ -36,7 +37,11 @@ class Answer:
                 yield piece
                 if self._deadline.passed():
                     raise self._deadline.error(f"the end of {self.call.what}")
-        except (httpx.HTTPError, httpx.StreamError) as error:
+        except (httpx.HTTPError, httpx.StreamError, OSError, ValueError) as error:
+            if self._closed:  # by another task, under the read
+                raise errors.ProcessClosed(f"{self.call.what} was closed", hint="ask for it again") from None
+            if isinstance(error, errors.ClientError) or not isinstance(error, httpx.HTTPError | httpx.StreamError):
+                raise
             if self._deadline.passed():
                 raise self._deadline.error(f"the end of {self.call.what}") from None
             raise cut(self.call, self.received, error) from error
@@ -60,6 +65,7 @@ class Answer:
 
     async def close(self) -> None:
         """Leave; what did not come is not waited for."""
+        self._closed = True
         await self._response.aclose()
         await self._client.aclose()
 

@@ -26,6 +26,7 @@ class Answer:
         self._client = client
         self._response = response
         self._deadline = deadline
+        self._closed = False
 
     def pieces(self) -> Iterator[bytes]:
         """The bytes as they come. Raises ConnectionLost when they end too early, DeadlineExceeded."""
@@ -35,7 +36,11 @@ class Answer:
                 yield piece
                 if self._deadline.passed():
                     raise self._deadline.error(f"the end of {self.call.what}")
-        except (httpx.HTTPError, httpx.StreamError) as error:
+        except (httpx.HTTPError, httpx.StreamError, OSError, ValueError) as error:
+            if self._closed:  # by another thread, under the read
+                raise errors.ProcessClosed(f"{self.call.what} was closed", hint="ask for it again") from None
+            if isinstance(error, errors.ClientError) or not isinstance(error, httpx.HTTPError | httpx.StreamError):
+                raise
             if self._deadline.passed():
                 raise self._deadline.error(f"the end of {self.call.what}") from None
             raise cut(self.call, self.received, error) from error
@@ -59,6 +64,7 @@ class Answer:
 
     def close(self) -> None:
         """Leave; what did not come is not waited for."""
+        self._closed = True
         self._response.close()
         self._client.close()
 

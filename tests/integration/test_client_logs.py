@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+import threading
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import kubeletclient
 from fakekubelet import Container, FakeCluster, FakeKubelet, Pod
 from kubeletclient import (
     BadRequest,
@@ -224,6 +226,46 @@ def test_what_failed_once_is_no_end_the_next_time(flavour: Flavour, client: Any)
         for _ in range(2):
             with pytest.raises(DeadlineExceeded):
                 flavour.do(stream.read)
+
+
+@pytest.mark.parametrize("which", ["stream", "client"])
+def test_closing_ends_a_read_in_another_thread(cluster: FakeCluster, which: str) -> None:
+    failures: list[BaseException] = []
+    with kubeletclient.Cluster(load(cluster.kubeconfig)) as client:
+        stream = client.pod("demo").logs(container="main", follow=True)
+        assert next(stream) == b"one\n"
+        reading = threading.Event()
+
+        def read() -> None:
+            try:
+                for _ in range(2):
+                    next(stream)
+                reading.set()
+                next(stream)
+            except BaseException as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        assert reading.wait(30)
+        (stream if which == "stream" else client).close()
+        thread.join(30)
+    assert isinstance(failures[0], ProcessClosed)
+
+
+def test_an_interrupt_is_no_end(cluster: FakeCluster) -> None:
+    def interrupted() -> Generator[bytes, None, None]:
+        yield b"one\n"
+        raise KeyboardInterrupt
+
+    with kubeletclient.Cluster(load(cluster.kubeconfig)) as client:
+        stream = client.pod("demo").logs(container="main")
+        stream._lines = interrupted()
+        assert next(stream) == b"one\n"
+        with pytest.raises(KeyboardInterrupt):
+            next(stream)
+        with pytest.raises(ProcessClosed, match="interrupt"):
+            next(stream)
 
 
 def test_reading_is_the_same_as_iterating(flavour: Flavour, client: Any) -> None:
