@@ -150,7 +150,7 @@ class FakeApiserver(BackgroundServer):
     async def _serve(self, loop: asyncio.AbstractEventLoop, ready: Callable[[], Awaitable[object]]) -> None:
         names = ("localhost", "127.0.0.1", "::1", "kubernetes", "kubernetes.default.svc", self._host)
         leaf = self.authority.issue_server(dict.fromkeys(names), common_name="kube-apiserver")
-        tls = ServerTLS(leaf, client_ca=self.authority.cert_pem)
+        tls = ServerTLS(leaf, client_ca=self.authority.cert_pem, alpn=("h2", "http/1.1"))
         services = self._services
         application = recorded(FaultyApplication(ApiserverApplication(services), lambda: self.faults), self.transcript)
         listening = Listening(loop, application, tls.pipe, self._settings, self.session_log)

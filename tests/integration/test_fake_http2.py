@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -17,7 +18,7 @@ import h2.events
 import httpx
 import pytest
 
-from fakekubelet import Container, FakeKubelet, Pod
+from fakekubelet import Container, FakeApiserver, FakeKubelet, Pod
 from fakekubelet.http2 import STREAMS
 from fakekubelet.listening import Settings
 from fakekubelet.messages import Answer, Cut, RawAnswer, Request, Streaming, plain
@@ -438,3 +439,18 @@ def test_both_versions_on_one_port(kubelet: FakeKubelet, client: httpx.Client) -
     assert client.get("/healthz").text == "ok"
     with connect(kubelet.url, kubelet.ca) as sock:
         assert sock.selected_alpn_protocol() is None
+
+
+def test_an_apiserver_speaks_both_versions_too() -> None:
+    with FakeApiserver() as apiserver:
+        identity = apiserver.authority.issue_client("alice", ["system:masters"])
+        context = ssl.create_default_context(cadata=apiserver.ca.decode())
+        with tempfile.NamedTemporaryFile() as pair:
+            pair.write(identity.cert_pem + identity.key_pem)
+            pair.flush()
+            context.load_cert_chain(pair.name)
+        for http2 in (True, False):
+            with httpx.Client(verify=context, http2=http2, base_url=apiserver.url) as http:
+                answer = http.get("/api/v1/namespaces")
+                assert answer.json()["kind"] == "NamespaceList"
+                assert answer.http_version == ("HTTP/2" if http2 else "HTTP/1.1")
