@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from benchmarks.harness import Bench, Outcome
-from benchmarks.scenarios import forwarding, go_peer, memory, parts, proxy, servers, websocket, wire
+from benchmarks.scenarios import copy, forwarding, go_peer, memory, parts, proxy, servers, websocket, wire
 
 SCENARIOS: Final[dict[str, Callable[[Bench], Outcome]]] = {
     "go": go_peer.transfers,
@@ -17,6 +17,7 @@ SCENARIOS: Final[dict[str, Callable[[Bench], Outcome]]] = {
     "many": wire.many,
     "servers": servers.run,
     "proxy": proxy.run,
+    "copy": copy.run,
     "websocket": websocket.transfers,
     "libraries": websocket.libraries,
     "memory": memory.transfers,
