@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 from urllib.parse import urlencode
 
 from kubeletclient import errors
@@ -36,10 +36,12 @@ from kubeletclient.routes import (
     reason_to_pass_by,
 )
 from kubeletclient.selection import PodFacts, best_pod, parse_pod, parse_pods, selector_of
+from spdyproto.limits import Deadlines, Keepalive, Limits
 from spdyproto.pem import PathOrPEM, pem_file
 from spdyproto.text import printable
+from spdyproto.types import Tracer
 
-__all__ = ["PUBLISHED", "ClusterDoor", "NodePolicy", "Surroundings"]
+__all__ = ["PUBLISHED", "ClusterDoor", "ClusterOptions", "NodePolicy", "Surroundings"]
 
 AUTO_DIAL: Final = 3.0
 """Seconds for the dial, and for TLS, to a node under ``via="auto"``: a firewall that drops packets must not cost more,
@@ -77,6 +79,27 @@ class _Goal:
     namespace: str
     verb: str
     target: Callable[[Way], Target]
+
+
+class ClusterOptions(TypedDict, total=False):
+    """The keyword arguments of ``Cluster``, in either flavour."""
+
+    via: Via
+    namespace: str | None
+    kubelet_credentials: Credentials | None
+    kubelet_ca: PathOrPEM | None
+    kubelet_verify: bool
+    known_nodes: KnownNodes | None
+    address_types: Sequence[str]
+    allow_loopback_nodes: bool | None
+    allow_unverified_token: bool
+    deadlines: Deadlines | None
+    keepalive: Keepalive | None
+    limits: Limits | None
+    transport: str
+    bearer_subprotocol: bool
+    user_agent: str | None
+    tracer: Tracer | None
 
 
 class _PassBy(Exception):

@@ -14,6 +14,7 @@ import kubeletclient
 import kubeletclient.aio
 import kubewire
 import spdyproto
+from kubeletclient._cluster import ClusterOptions
 from kubeletclient.aio import process as aio_process
 from kubeletclient.aio import streams as aio_streams
 from kubeletclient.sync import process as sync_process
@@ -139,3 +140,8 @@ def test_everything_public_is_documented(module: str) -> None:
         if inspect.isclass(thing):
             missing = [n for n, method in public(thing).items() if inspect.isfunction(method) and not method.__doc__]
             assert not missing, f"{name}: {missing}"
+
+
+def test_from_kubeconfig_takes_what_the_class_takes() -> None:
+    taken = list(inspect.signature(kubeletclient.Cluster).parameters)
+    assert taken == ["access", *ClusterOptions.__annotations__]

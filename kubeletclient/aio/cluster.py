@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 from kubeletclient._access import Access, Overrides
-from kubeletclient._cluster import ClusterDoor, NodePolicy
+from kubeletclient._cluster import ClusterDoor, ClusterOptions, NodePolicy
 from kubeletclient._door import PodRef
 from kubeletclient._policy import Deadline
 from kubeletclient._settings import Settings
@@ -88,7 +88,7 @@ class Cluster(Client):
         kubeconfig: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
         overrides: Overrides = Overrides(),
         plugins: PluginPolicy = PluginPolicy(),
-        **options: Any,  # noqa: ANN401 - those of the class
+        **options: Unpack[ClusterOptions],
     ) -> Cluster:
         """As ``kubeletclient.Cluster.from_kubeconfig``. It reads small files, and does not wait."""
         from kubeletclient.kubeconfig import load  # YAML is not needed by who has no kubeconfig
