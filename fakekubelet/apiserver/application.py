@@ -114,7 +114,7 @@ class ApiserverApplication:
         namespace = meaning.namespace if resource.namespaced else ""
         if "create" in resource.verbs and meaning.verb == "create":
             judge = services.judge
-            document = review(resource, namespace, request.body, user, judge, services.tokens.get)
+            document = review(resource, namespace, request, user, judge, services.tokens.get)
             return json_response(document, 201)
         if meaning.verb not in resource.verbs:
             raise method_not_supported(resource, meaning.verb)

@@ -9,19 +9,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+from fakekubelet.apiserver.protobuf import MEDIA_TYPE, decode_review
 from fakekubelet.apiserver.rbac import Access, AccessJudge
 from fakekubelet.apiserver.resources import Object, Resource
 from fakekubelet.apiserver.status import StatusError, bad_request, forbidden, invalid
 from fakekubelet.auth import User
+from fakekubelet.messages import Request
 
 TokenLookup = Callable[[str], User | None]
 
 
 def review(
-    resource: Resource, namespace: str, body: bytes, caller: User, judge: AccessJudge, lookup: TokenLookup
+    resource: Resource, namespace: str, request: Request, caller: User, judge: AccessJudge, lookup: TokenLookup
 ) -> Object:
-    """The answer to a review in ``body``. Raises StatusError for one that makes no sense."""
-    document = _read(body, resource)
+    """The answer to the review that a request holds. Raises StatusError for one that makes no sense."""
+    document = _read(request, resource)
     spec = document.get("spec")
     if not isinstance(spec, dict):
         spec = {}
@@ -37,11 +39,15 @@ def review(
     return {**document, "metadata": document.get("metadata") or {"creationTimestamp": None}, "status": status}
 
 
-def _read(body: bytes, resource: Resource) -> Object:
-    try:
-        document = json.loads(body or b"null")
-    except (ValueError, RecursionError):
-        document = None
+def _read(request: Request, resource: Resource) -> Object:
+    document: object
+    if any(value.startswith(MEDIA_TYPE) for value in request.values(b"content-type")):
+        document = decode_review(request.body)
+    else:
+        try:
+            document = json.loads(request.body or b"null")
+        except (ValueError, RecursionError):
+            document = None
     if not isinstance(document, dict):
         raise bad_request("the body of the request is no JSON object")
     kind, version = (

@@ -202,3 +202,29 @@ def test_reviews_that_make_no_sense(cluster: FakeCluster, spec: dict[str, Any]) 
     target = f"/apis/{AUTHORIZATION}/v1/subjectaccessreviews"
     answer = Api(cluster).request("POST", target, body=json.dumps({"spec": spec}).encode())
     assert answer.status == 422
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"k8s", b"k8s\0\xff", b"k8s\0\x0a\xff\xff\xff\xff\x0f", b"k8s\0\x0b", b"k8s\0" + b"\xff" * 20, b"{}"],
+)
+def test_protobuf_that_is_none(cluster: FakeCluster, body: bytes) -> None:
+    target = f"/apis/{AUTHORIZATION}/v1/subjectaccessreviews"
+    header = [("Content-Type", "application/vnd.kubernetes.protobuf")]
+    answer = Api(cluster).request("POST", target, header, body)
+    assert (answer.status, b"cannot be decoded" in answer.body) == (400, True)
+
+
+def test_a_subject_access_review_as_protobuf(cluster: FakeCluster) -> None:
+    def field(number: int, payload: bytes) -> bytes:
+        return bytes((number << 3 | 2, len(payload))) + payload
+
+    attributes = field(2, b"get") + field(5, b"nodes") + field(6, b"proxy") + field(7, b"node-1")
+    spec = field(1, attributes) + field(3, b"node-reader") + field(4, b"a") + field(4, b"b") + b"\x38\x01"
+    kind = field(1, b"authorization.k8s.io/v1") + field(2, b"SubjectAccessReview")
+    body = b"k8s\0" + field(1, kind) + field(2, field(1, b"") + field(2, spec))
+    header = [("Content-Type", "application/vnd.kubernetes.protobuf")]
+    answer = Api(cluster).request("POST", f"/apis/{AUTHORIZATION}/v1/subjectaccessreviews", header, body)
+    document = json.loads(answer.body)
+    assert (answer.status, document["status"]["allowed"]) == (201, True)
+    assert document["spec"]["groups"] == ["a", "b"]

@@ -264,3 +264,18 @@ def test_the_status_is_json_with_metadata(translating: FakeCluster) -> None:
         "reason": "NonZeroExitCode",
         "details": {"causes": [{"reason": "ExitCode", "message": "3"}]},
     }
+
+
+@pytest.mark.parametrize("offered", [["SPDY/3.1+nonsense"], ["SPDY/3.1+nonsense", "v4.channel.k8s.io"]])
+def test_a_tunnel_for_nothing_that_is_known(translating: FakeCluster, offered: list[str]) -> None:
+    target = "/api/v1/namespaces/default/pods/demo/portforward"
+    answer = Api(translating).request("GET", target, websocket_headers(offered))
+    assert (answer.status, answer.body) == (400, b"unable to upgrade: no tunneling spdy protocols provided\n")
+
+
+def test_a_tunnels_refusal_is_the_kubelets(translating: FakeCluster) -> None:
+    """The kubelet is asked before the WebSocket is there, so a client may fall back."""
+    translating.store.put(pod_document("default/ghost", "node-1"))
+    target = "/api/v1/namespaces/default/pods/ghost/portforward"
+    answer = Api(translating).request("GET", target, websocket_headers(["SPDY/3.1+portforward.k8s.io"]))
+    assert (answer.status, answer.body) == (404, b"pod does not exist")

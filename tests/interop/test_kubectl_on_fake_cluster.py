@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from fakekubelet import Container, FakeCluster, Pod, Rule
+from fakekubelet.ports import echo
 from support.gopeers import random_bytes
 from support.kubectl import PROGRAMS, TRANSPORTS, Kubectl, find
 from support.terminal import Terminal
@@ -212,3 +215,47 @@ def test_exec_on_older_versions(kubectl: Kubectl, profile: str) -> None:
         assert older("exec", "demo", "--", "exit", "5").returncode == 5
         path = cluster.apiserver.sessions[-1].path
         assert path == ("passed_through" if profile == "1.29" else "translated_at_apiserver")
+
+
+@pytest.mark.parametrize(
+    ("profile", "transport", "path"),
+    [
+        ("1.29", "websocket", "passed_through"),  # refused, and tried again over SPDY
+        ("1.31", "websocket", "tunneled_at_apiserver"),
+        ("1.31", "spdy", "passed_through"),
+        ("1.36", "websocket", "proxied_to_kubelet"),
+    ],
+)
+def test_port_forward_goes_where_the_version_says(kubectl: Kubectl, profile: str, transport: str, path: str) -> None:
+    payload = random_bytes(2 << 20, "forward")
+    with FakeCluster(pods=[Pod("default/web", ports={7: echo})], profile=profile) as cluster:
+        forwarder = Kubectl(kubectl.program, cluster.kubeconfig, kubectl.home, transport)
+        with forwarder.start("port-forward", "web", ":7") as process:
+            assert process.stdout is not None
+            line = process.stdout.readline().decode()
+            port = int(line.split("->")[0].rpartition(":")[2])
+            with socket.create_connection(("127.0.0.1", port), 20) as sock:
+                sender = threading.Thread(target=sock.sendall, args=(payload,))
+                sender.start()
+                got = b""
+                while len(got) < len(payload):
+                    got += sock.recv(1 << 20)
+                sender.join(20)
+            assert got == payload
+            process.kill()
+        session = cluster.apiserver.sessions[-1]
+        assert (session.kind, session.path) == ("portforward", path)
+
+
+def test_questions_about_oneself(kubectl: Kubectl, cluster: FakeCluster, tmp_path: Path) -> None:
+    """kubectl sends its reviews as protobuf."""
+    assert kubectl("auth", "can-i", "create", "pods/exec").stdout == b"yes\n"
+    cluster.apiserver.rules.add(Rule(("list",), ("pods",), users=("lister",), namespaces=("default",)))
+    config = cluster.write_kubeconfig(tmp_path / "config", "lister", ("dev",))
+    lister = Kubectl(kubectl.program, config, kubectl.home)
+    assert lister("auth", "can-i", "list", "pods").stdout == b"yes\n"
+    done = lister("auth", "can-i", "get", "pods", "-n", "default")
+    assert (done.returncode, done.stdout) == (1, b"no\n")
+    assert lister("auth", "can-i", "get", "/version").stdout == b"yes\n"
+    told = json.loads(lister("auth", "whoami", "-o", "json").stdout)["status"]["userInfo"]
+    assert (told["username"], told["groups"]) == ("lister", ["dev", "system:authenticated"])
