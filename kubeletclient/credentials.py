@@ -237,6 +237,11 @@ class BearerToken(Credentials):
     def __reduce__(self) -> NoReturn:
         raise TypeError("a BearerToken is a secret and is not pickled: build it again in the other process")
 
+    @property
+    def file(self) -> str | None:
+        """The path that it is read from, if there is one."""
+        return self._file
+
     def fresh(self, now: float) -> bool:
         """Whether ``header`` would answer without reading a file."""
         return self._token is not None and (self._file is None or now - self._read_at < self.MAX_AGE)

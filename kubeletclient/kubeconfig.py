@@ -70,11 +70,23 @@ def load(
         files = read_kubefiles(list(dict.fromkeys(os.fspath(path) for path in paths if path)), must_exist=False)
     chosen = _choose(files, context, cluster, user, overrides)
     if chosen is None:
-        if paths is None and in_pod(environ):
-            access = in_cluster(environ=environ)
-            return replace(access, namespace=namespace) if namespace else access
-        raise _nothing(files)
+        if paths is not None or not in_pod(environ):
+            raise _nothing(files)
+        return _pod_access(files, in_cluster(environ=environ), namespace, overrides, plugins)
     return _Builder(files, chosen, overrides, plugins).access(namespace)
+
+
+def _pod_access(
+    files: Kubefiles, pod: Access, namespace: str | None, overrides: Overrides, plugins: PluginPolicy
+) -> Access:
+    """A pod's service account, with what was given by hand instead of it or beside it."""
+    if not overrides.given:
+        return replace(pod, namespace=namespace) if namespace else pod
+    assert isinstance(pod.credentials, BearerToken)
+    cluster = Entry("cluster", "", "", {"server": pod.server, "certificate-authority": pod.ca or ""})
+    user = Entry("user", "", "", {"tokenFile": pod.credentials.file})
+    access = _Builder(files, _Chosen("", cluster, user, pod.namespace), overrides, plugins).access(namespace)
+    return replace(access, origin=pod.origin, notes=(*pod.notes, *access.notes))
 
 
 # -- which entries ---------------------------------------------------------------------------------------------------

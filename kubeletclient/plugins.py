@@ -154,16 +154,17 @@ class ExecPlugin(Credentials):
 
     def header(self, now: float | None = None) -> str | None:
         """The token that it answered, as a header."""
-        token = self._answer(None).token
+        token = self._last().token
         return None if token is None else f"Bearer {token}"
 
     def version(self) -> object:
-        """The certificate that it answered."""
-        return self._answer(None).certificate
+        """The certificate that it answered last."""
+        answer = self._shared.answer
+        return None if answer is None else answer.certificate
 
     def load_into(self, context: ssl.SSLContext) -> None:
         """Load the certificate that it answered, if it did."""
-        certificate = self._answer(None).certificate
+        certificate = self._last().certificate
         if certificate is not None:
             try:
                 certificate.load_into(context)
@@ -185,6 +186,10 @@ class ExecPlugin(Credentials):
     def certificate_only(self) -> Credentials:
         """Its certificate, if it answers one, without its token."""
         return _PluginCertificate(self)
+
+    def _last(self) -> _Answer:
+        """The last answer, even if it has expired since ``renew``; the plugin runs only where there is none."""
+        return self._shared.answer or self._answer(None)
 
     def _answer(self, timeout: float | None) -> _Answer:
         shared = self._shared

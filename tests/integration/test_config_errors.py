@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import pty
 import socket
 import subprocess
 import sys
@@ -197,3 +198,33 @@ def test_wrong_usage(world: World) -> None:
     world.fails("--no-plugins contradicts", "--allow-plugin", "--no-plugins", "--allow-plugin=x", code=2)
     world.fails("asks for the uid, groups or extra", "--as", "--as-group=x")
     world.fails("--as is about a cluster", "", "--kubelet=https://127.0.0.1:1", "--as=bob", code=2)
+
+
+def test_a_plugin_that_asks_at_the_terminal(world: World) -> None:
+    """Its question goes to the terminal, and what is typed there to it; to the command goes what comes after."""
+    answer = '{"kind":"ExecCredential","apiVersion":"client.authentication.k8s.io/v1","status":{"token":"%s"}}'
+    plugin(
+        world,
+        f"case $KUBERNETES_EXEC_INFO in *'\"interactive\":true'*) ;; *) exit 9 ;; esac\n"
+        f"printf 'password: ' >&2; read word; printf '{answer}' \"$word\"",
+        interactiveMode="Always",
+    )
+    (world.folder / "config").write_text(yaml.safe_dump(world.document))
+    environ = {"PATH": os.environ["PATH"], "HOME": str(world.folder), "KUBECONFIG": str(world.folder / "config")}
+    command = [sys.executable, "-m", "kubewire", "exec", "demo", "--", "echo", "hello"]
+    ours, theirs = pty.openpty()
+    try:
+        with subprocess.Popen(
+            command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ
+        ) as run:
+            assert run.stderr is not None
+            for _ in range(2):  # a token that was refused is asked for once more
+                assert run.stderr.read(10) == b"password: "
+                os.write(ours, b"wr0ng\n")
+            output, said = run.communicate(timeout=50)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert (run.returncode, output) == (255, b"")
+    assert b"HTTP 401" in said
+    assert b"wr0ng" not in said

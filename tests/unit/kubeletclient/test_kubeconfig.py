@@ -57,6 +57,24 @@ def test_inside_a_pod_without_namespace(account: str) -> None:
     assert in_cluster(environ=POD, folder=account).namespace == "default"
 
 
+def test_inside_a_pod_options_hold_too(account: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above all impersonation: without it the call would be made by somebody who may more."""
+    monkeypatch.setattr(kubeconfig, "in_pod", lambda environ: True)
+    monkeypatch.setattr(kubeconfig, "in_cluster", lambda environ: in_cluster(environ=environ, folder=account))
+    environ = {**POD, "HOME": str(tmp_path)}
+    access = load(environ=environ)
+    assert (access.namespace, access.impersonate, access.origin) == ("apps", None, "the pod's service account")
+    assert load(environ=environ, namespace="other").namespace == "other"
+    access = load(environ=environ, overrides=Overrides(as_user="bob", tls_server_name="api"))
+    assert access.impersonate is not None
+    assert (access.impersonate.user, access.server_name) == ("bob", "api")
+    assert (access.server, access.namespace, access.ca) == ("https://10.96.0.1:443", "apps", f"{account}/ca.crt")
+    assert access.credentials is not None
+    assert access.credentials.header() == "Bearer s3cr3t"
+    with pytest.raises(KubeconfigError, match="the user asks for the uid, groups or extra of somebody"):
+        load(environ=environ, overrides=Overrides(as_groups=("x",)))
+
+
 @pytest.mark.parametrize("content", [None, b"no certificate"])
 def test_inside_a_pod_without_authority(account: str, content: bytes | None) -> None:
     Path(account, "ca.crt").unlink() if content is None else Path(account, "ca.crt").write_bytes(content)
