@@ -26,7 +26,9 @@ from spdyproto.channels.subprotocols import Subprotocol
 from support.containerd import Container, Containerd
 from support.contract import ALL_BYTES, MIB, HashSink, hashed_blocks
 from support.flavours import Flavour, Running, flavour_fixture
-from support.gopeers import random_bytes
+from support.front import through_apiserver
+from support.gopeers import GoFront, random_bytes
+from support.pki import Pki
 from support.terminal import Terminal
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
@@ -209,29 +211,35 @@ def test_command_that_ends_while_stdin_flows(box: Box, size: int) -> None:
 # -- terminals -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("transport", [SPDY[0], SPDY[1], *WEBSOCKET])
-def test_terminal_and_its_size(box: Box) -> None:
-    with box.start(
-        "sh", "-c", "stty -echo; echo ready; while read x; do stty size; done", stdin=PIPE, tty=True
-    ) as process:
-        assert process.read(7) == b"ready\r\n"
-        for width, height in ((80, 24), (132, 43), (29999, 2)):
-            process.resize(width, height)
-            # The size goes its own way to the shim, so the last one may be there yet. 30,000 is nonsense to busybox.
-            expected, seen = f"{height} {width}\r\n".encode(), b""
-            while not seen.endswith(expected):
-                process.write(b"\n")
-                seen += process.read(1)
-                seen += _rest_of_line(process)
-        process.write(b"\x04")
-        assert process.wait() == 0
+SIZES = ("sh", "-c", "stty -echo; echo ready; while read x; do stty size; done")
+"""Says the terminal's size for each line."""
 
 
-def _rest_of_line(process: Running) -> bytes:
+def resized(process: Running, width: int, height: int) -> None:
+    """Resizes the terminal of `SIZES`, until it says so: the size goes its own way to the shim, so the last one may be
+    there yet, or none, which busybox calls an error. 30,000 is nonsense to it."""
+    process.resize(width, height)
+    expected, line = f"{height} {width}\r\n".encode(), b""
+    while line != expected:
+        process.write(b"\n")
+        line = _line(process)
+
+
+def _line(process: Running) -> bytes:
     line = b""
     while not line.endswith(b"\n"):
         line += process.read(1)
     return line
+
+
+@pytest.mark.parametrize("transport", [SPDY[0], SPDY[1], *WEBSOCKET])
+def test_terminal_and_its_size(box: Box) -> None:
+    with box.start(*SIZES, stdin=PIPE, tty=True) as process:
+        assert process.read(7) == b"ready\r\n"
+        for width, height in ((80, 24), (132, 43), (29999, 2)):
+            resized(process, width, height)
+        process.write(b"\x04")
+        assert process.wait() == 0
 
 
 @pytest.mark.parametrize("transport", CODES)
@@ -295,7 +303,7 @@ def test_attach_to_a_terminal(containerd: Containerd, flavour: Flavour, transpor
             seen = b""
             while b"size 41 101\r\n" not in seen:
                 process.write(b"x\n")
-                seen += _rest_of_line(process)
+                seen += _line(process)
 
 
 # -- refusals --------------------------------------------------------------------------------------------------------
@@ -339,6 +347,37 @@ def test_by_name_through_a_kubelet(containerd: Containerd, flavour: Flavour, tra
         (tmp_path / "file").write_bytes(ALL_BYTES * 1000)
         with (tmp_path / "file").open("rb") as stdin:
             assert node.run("cat", stdin=stdin).stdout == ALL_BYTES * 1000
+    node.close()
+
+
+# -- the whole chain: apiserver, kubelet, runtime, container ---------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def front(containerd: Containerd, pki: Pki) -> Iterator[GoFront]:
+    with GoFront(
+        pki.server_certificate, pki.server_key, client_ca=pki.ca, backend=containerd.url, backend_ca=pki.ca,
+        backend_certificate=pki.client_certificate, backend_key=pki.client_key,
+    ) as front:  # fmt: skip
+        yield front
+
+
+@pytest.mark.parametrize("transport", ["auto", "spdy", "ws:v5.channel.k8s.io", "ws:v4.channel.k8s.io"])
+def test_through_an_apiserver(containerd: Containerd, front: GoFront, flavour: Flavour, transport: str) -> None:
+    containerd.demo.status()
+    node = through_apiserver(flavour, front.url, **containerd.options(), transport=transport)
+    done = node.run("sh", "-c", "echo out; echo err >&2; exit 4")
+    assert (done.returncode, done.stdout, done.stderr, done.route) == (4, b"out\n", b"err\n", "apiserver")
+    assert done.transport == ("spdy" if transport == "spdy" else "ws")
+    if transport != "ws:v4.channel.k8s.io":
+        sent = HashSink()
+        done = node.run("sha256sum", input=hashed_blocks(16 * MIB, "chain", sent))
+        assert done.stdout == f"{sent.seen[1]}  -\n".encode()
+    with node.popen(*SIZES, stdin=PIPE, tty=True) as process:
+        assert process.read(7) == b"ready\r\n"
+        resized(process, 99, 33)
+        process.write(b"\x04")
+        assert process.wait() == 0
     node.close()
 
 
