@@ -60,8 +60,10 @@ def answer_port_forward(
     record: Callable[[Forwarded], None],
     watch: Callable[[str, Callable[[], None]], Callable[[], None]],
     protocols: Sequence[str] = (PORT_FORWARD,),
+    websocket_protocols: Sequence[str] = tuple(_OLD),
 ) -> Answer:
-    """See the module. ``tunnels`` is a kubelet of 1.36 or newer; ``protocols`` are those over SPDY."""
+    """See the module. ``tunnels`` is a kubelet of 1.36 or newer; ``protocols`` are those over SPDY,
+    ``websocket_protocols`` those of the old form."""
     websocket = wants_websocket(request.headers)
     ports = ports_of(request) if websocket and not _offers_tunnel(request) else ()
     if isinstance(ports, str):
@@ -81,7 +83,8 @@ def answer_port_forward(
             dated = [*decision.headers, (b"Date", formatdate(usegmt=True).encode())]
             return RawAnswer(replace(decision, headers=dated).to_bytes())
         return _accept(decision.headers, wanted, record)
-    offered = (TUNNEL,) if tunnels and _offers_tunnel(request) else tuple(_OLD)
+    old = [name for name in websocket_protocols if name in _OLD]
+    offered = [TUNNEL] if tunnels and _offers_tunnel(request) else old
     decision = negotiate_websocket(request.headers, offered, method=request.method)
     if decision.protocol is None:
         return RawAnswer(decision.to_bytes())

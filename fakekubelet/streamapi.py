@@ -159,6 +159,7 @@ class StreamAPI:
             grace=node.forward_grace,
             record=node.forwards.append,
             watch=node.pods.watch,
+            websocket_protocols=node.profile.forward_websocket,
         )
 
 

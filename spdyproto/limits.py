@@ -58,7 +58,7 @@ class Limits:
     """Control frames that the peer made us queue (PING echoes, resets) and has not let us send: a ping or reset flood
     ends here."""
 
-    nuisances: int = 10_000
+    nuisances: int = 2_000
     """Frames in a burst that move nothing: PINGs, SETTINGS, resets of streams that carried nothing, refused streams,
     empty frames. A tenth of it is given back each second, which is far more than any healthy peer needs; a flood that
     the peer does read the answers of ends here."""

@@ -29,6 +29,15 @@ def test_subprotocols_over_websocket(version: str, subprotocol: str) -> None:
 
 
 @VERSIONS
+@pytest.mark.parametrize("subprotocol", ["", "v4.channel.k8s.io", "SPDY/3.1+portforward.k8s.io"])
+def test_port_forward_over_websocket(version: str, subprotocol: str) -> None:
+    with FakeKubelet(profile=version) as kubelet, Caller(kubelet).http() as http:
+        offered = [subprotocol] if subprotocol else []
+        answer = http.request("GET", "/portForward/default/demo?port=80", websocket_headers(offered))
+        assert answer.status == (101 if subprotocol in PROFILES[version].forward_websocket else 403)
+
+
+@VERSIONS
 def test_words_of_a_refusal(version: str) -> None:
     with FakeKubelet(profile=version, authorize=lambda _: False) as kubelet, Caller(kubelet).http() as http:
         new = version not in ("1.29", "1.31")

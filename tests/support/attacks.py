@@ -13,6 +13,7 @@ import select
 import socket
 import ssl
 import struct
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -86,12 +87,12 @@ def flood(sock: ssl.SSLSocket, attack: Attack, pieces: Iterator[bytes], *, read:
             if left:
                 size = sock.send(left)
                 sent, left = sent + size, left[size:]
+            if not read and _reset(sock):
+                return sent
             if pace or not left:
                 time.sleep(pace or 0.01)
         except (ssl.SSLWantWriteError, ssl.SSLWantReadError, BlockingIOError):
             select.select([sock] if read else [], [sock] if left else [], [], 0.05)
-            if not read and _reset(sock):
-                return sent
         except CUT:
             return sent
     raise NotCut(f"{attack.name}: {sent} bytes sent, and the connection is still there")
@@ -109,7 +110,7 @@ def _drained(sock: ssl.SSLSocket) -> bool:
 
 def _reset(sock: ssl.SSLSocket) -> bool:
     poller = select.poll()
-    poller.register(sock, 0)
+    poller.register(sock, select.POLLRDHUP)
     return bool(poller.poll(0))  # POLLERR and POLLHUP come unasked
 
 
@@ -167,15 +168,20 @@ def spdy(pieces: Callable[[RawPeer], Iterator[bytes]], *, read: bool = True) -> 
     def behave(sock: ssl.SSLSocket, attack: Attack) -> int:
         headers = [("Connection", "Upgrade"), ("Upgrade", "SPDY/3.1"), ("Content-Length", "0")]
         upgraded(sock, [*headers, ("X-Stream-Protocol-Version", "v4.channel.k8s.io")], "POST")
-        return flood(sock, attack, iter(_recorded(pieces)), read=read)
+        with _RECORDING:  # once, and not by every attacker
+            recorded = _recorded(pieces)
+        return flood(sock, attack, iter(recorded), read=read)
 
     return behave
+
+
+_RECORDING = threading.Lock()
 
 
 @functools.cache
 def _recorded(pieces: Callable[[RawPeer], Iterator[bytes]]) -> list[bytes]:
     """More than any server should take, made once: every connection begins with the same state of compression."""
-    return list(itertools.islice(pieces(RawPeer()), 300))
+    return list(itertools.islice(pieces(RawPeer()), 130))
 
 
 def over_websocket(
