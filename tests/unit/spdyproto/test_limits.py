@@ -106,7 +106,7 @@ def test_a_ping_flood_that_is_not_read(policy: Policy, size: int | None) -> None
 
 
 def test_any_number_of_pings_that_are_read() -> None:
-    bench = Bench()
+    bench = Bench(limits=Limits(nuisances=1 << 40))
     for number in range(1, 20_001, 2):
         assert bench.feed(wire.ping(number)) == [("PingReceived", number)]
         assert bench.sent() == [("PING", number)]
@@ -183,7 +183,7 @@ def test_a_frame_of_16_mib_that_is_announced_costs_nothing() -> None:
 
 
 def test_floods_of_frames_that_are_ignored_cost_nothing() -> None:
-    bench = Bench()
+    bench = Bench(limits=Limits(nuisances=1 << 40))
     bench.peer_opens(1)
     one = wire.window_update(1, 1) + wire.settings([]) + wire.data(99, b"") + wire.data(1) + wire.rst(99) + wire.ping(2)
     buffer = one * 100
