@@ -22,12 +22,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from benchmarks import disturbance
 from benchmarks.goals import Goal
 from benchmarks.peers.processes import ROOT, Cores, Peer, pin, python
 from benchmarks.samples import Sample, Series
 from fakekubelet.pki import CertificateAuthority
 
 _WORKER_SECONDS = 180.0
+
+_TRIES = 4
+"""Of a sample that other work on the machine disturbs."""
+
+_PATIENCE = 5.0
+"""Seconds to wait for that work to pause."""
+
 EXEC_PATH = "/exec/default/demo/main"
 
 
@@ -210,14 +218,32 @@ class Bench:
                 if name in series.errors:
                     continue
                 try:
-                    sample = run()
+                    sample = self._undisturbed(run, series) if number else run()
                 except (VariantFailed, RuntimeError, GoMissing) as error:
                     series.errors[name] = str(error)
                     outcome.problems.append(f"{title}: {name}: {error}")
                     continue
                 if number:
                     series.samples[name].append(sample)
+        if series.disturbed:
+            taken = sum(map(len, series.samples.values()))
+            outcome.facts.setdefault("samples taken again", {})[title] = series.disturbed
+            self.log(f"{outcome.name}: {title}: {series.disturbed} samples taken again for {taken} that count")
         return series
+
+    def _undisturbed(self, run: Callable[[], Sample], series: Series) -> Sample:
+        """A sample, taken again as long as other work disturbs it; after a few tries, the least disturbed."""
+        best: Sample | None = None
+        for _ in range(1 if self.quick else _TRIES):
+            disturbance.await_calm(_PATIENCE)
+            sample = run()
+            if best is None or sample.foreign < best.foreign:
+                best = sample
+            if best.foreign <= disturbance.SHARE:
+                break
+            series.disturbed += 1
+        assert best is not None
+        return best
 
     def verify(self, outcome: Outcome, checks: Mapping[str, Callable[[], Sample]]) -> None:
         """Run each once, untimed, with a digest over every byte; what fails is a problem of the outcome."""
@@ -232,13 +258,15 @@ class Bench:
 
 def _sample(peer: Peer, run: Callable[[], dict[str, Any]]) -> Sample:
     before = peer.cpu()
+    watch = disturbance.Watch.start()
     answer = run()
     spent = peer.cpu() - before
+    foreign = watch.foreign(spent)
     known = {name: answer.pop(name) for name in ("bytes", "wall", "user", "system")}
     values = {name: float(v) for name, v in answer.items() if isinstance(v, int | float)}
     if "sessions" in answer:
         values |= latencies([session["seconds"] for session in answer["sessions"]])
-    return Sample(**known, peer_cpu=spent, values=values)
+    return Sample(**known, peer_cpu=spent, values=values, foreign=foreign)
 
 
 def latencies(seconds: list[float]) -> dict[str, float]:

@@ -20,6 +20,8 @@ class Sample:
     system: float
     peer_cpu: float | None = None
     values: dict[str, float] = field(default_factory=dict)
+    foreign: float = 0.0
+    """Of one core, the share that work outside of the measurement took meanwhile."""
 
     @property
     def cpu(self) -> float:
@@ -54,6 +56,8 @@ class Series:
         self.title = title
         self.samples: dict[str, list[Sample]] = {}
         self.errors: dict[str, str] = {}
+        self.disturbed = 0
+        """Samples that were thrown away because other work on the machine disturbed them."""
 
     def __contains__(self, name: str) -> bool:
         return bool(self.samples.get(name))
@@ -85,7 +89,7 @@ class Series:
     def raw(self) -> dict[str, Any]:
         """Everything, for the JSON file."""
         rounds = {name: [asdict(sample) for sample in samples] for name, samples in self.samples.items()}
-        return {"title": self.title, "samples": rounds, "errors": self.errors}
+        return {"title": self.title, "samples": rounds, "errors": self.errors, "disturbed": self.disturbed}
 
 
 def cpu_per_gib(sample: Sample) -> float:
