@@ -177,7 +177,8 @@ def _kubelet(way: Way, namespace: str, pod: str, container: str, version: str) -
     if (dial and dial["error"]) or (tls and tls["error"]):
         return found
     try:
-        found |= survey.kubelet_access(way, namespace, container)
+        if way.settings.trust.credentials is not None:  # else there is nothing to show, and anonymous is asked below
+            found |= survey.kubelet_access(way, namespace, container)
         found["anonymous"] = survey.anonymous(way)
         found["read_only_port"] = survey.read_only_port(way.endpoint)
         if found["access"].get("create nodes/proxy"):

@@ -14,6 +14,7 @@ import pytest
 
 from fakekubelet import Container, FakeCluster, Pod
 from fakekubelet.apiserver.rbac import Rule
+from fakekubelet.auth import User
 
 RULES = (Rule(users=("jane",), verbs=("get",), resources=("pods", "nodes", "nodes/proxy")),)
 TOP = {"schema", "pod", "node", "client", "apiserver", "addresses_left_out", "kubelets", "decision", "findings"}
@@ -122,6 +123,21 @@ def test_one_kubelet(cluster: FakeCluster, tmp_path: Path) -> None:
     code, document = report(cluster, "demo", *options)
     assert code == 1
     assert "401" in document["decision"]["reason"]
+
+
+def test_a_token_is_not_shown_to_the_node_here_either(tmp_path: Path) -> None:
+    with FakeCluster(tokens={"t0ken": User("joe", ("system:masters",))}) as other:
+        joe = other.write_kubeconfig(tmp_path / "joe", token="t0ken")
+        code, document = report(joe, "demo")
+        assert (code, document["decision"]["route"]) == (0, "apiserver")
+        assert document["decision"]["reason"] == "the cluster's token is not shown to nodes"
+        assert document["client"]["sends_secret"] is True
+        assert document["kubelets"][0]["anonymous"] == "refused"
+        assert document["kubelets"][0]["access"] == {}
+        assert "refused" not in codes(document)
+        code, document = report(joe, "demo", "--via=kubelet")
+        assert (code, document["decision"]["route"]) == (0, "kubelet")
+        assert document["kubelets"][0]["access"]["create nodes/proxy"] is True
 
 
 def test_what_is_not_there(cluster: FakeCluster) -> None:
