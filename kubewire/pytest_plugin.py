@@ -2,8 +2,8 @@
 
 Each gives a started server with a pod ``default/demo`` of scripted commands; what else it shall have says a fixture of
 the test's own, ``fake_kubelet_options`` or ``fake_cluster_options``: the arguments of the class. A server starts in
-some ten milliseconds, on free ports, with an authority and files of its own, so tests may run in parallel (xdist). It
-lives as long as one test, or as the ini option ``kubewire_scope`` says.
+some tens of milliseconds, on free ports, with an authority and files of its own, so tests may run in parallel (xdist).
+It lives as long as one test, or as the ini option ``kubewire_scope`` says.
 
 Nothing heavy is imported before a fixture is used.
 """
