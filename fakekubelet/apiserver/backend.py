@@ -117,12 +117,16 @@ class Link(asyncio.BufferedProtocol):
         """The answer. Raises DialError; cancelling closes the connection."""
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                return await self._outcome
+                outcome = await self._outcome
         except TimeoutError:
+            self._transport.abort()
             raise DialError(f"no answer within {ANSWER_SECONDS:g} s") from None
-        finally:
-            if not self._switched:
-                self._transport.abort()
+        except BaseException:  # cancelled it may be when the answer is there already
+            self._transport.abort()
+            raise
+        if isinstance(outcome, Refused):
+            self._transport.abort()
+        return outcome
 
     def attach(self, receiver: Receiver) -> None:
         """Hand the upgraded connection over; what came in the meantime is delivered at once."""
@@ -244,8 +248,7 @@ class Link(asyncio.BufferedProtocol):
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def _fail(self, why: str) -> None:
-        if not self._outcome.done():
-            self._outcome.set_exception(DialError(why))
+        self._give_up(why)
         self._flush()
         self._end(clean=False)
         self._transport.abort()
@@ -253,21 +256,16 @@ class Link(asyncio.BufferedProtocol):
     def _end(self, *, clean: bool) -> None:
         if self._ended is not None:
             return
-        if not self._switched and self._response is not None:  # a body may end with the connection
-            try:
-                self._http.receive_data(b"")
-                while not isinstance(event := self._http.next_event(), type) and not isinstance(
-                    event, h11.EndOfMessage
-                ):
-                    if isinstance(event, h11.Data):
-                        self._body += event.data
-            except h11.RemoteProtocolError:
-                pass  # what came of the body says why, all the same
-            self._refuse()
+        if not self._switched and self._response is not None:
+            self._refuse()  # the body may end with the connection; what came of it says why, whole or not
         self._ended = clean
-        if not self._outcome.done():
-            self._outcome.set_exception(DialError("EOF"))
+        self._give_up("EOF")
         self._tell_end()
+
+    def _give_up(self, why: str) -> None:
+        if not self._outcome.done():
+            self._outcome.set_exception(DialError(why))
+            self._outcome.exception()  # seen: nobody waits for it if the request was given up meanwhile
 
     def _tell_end(self) -> None:
         if self._ended is not None and self._receiver is not None and not self._told:

@@ -287,3 +287,10 @@ def test_credentials_of_plain_requests_stay_too(behind: Behind) -> None:
     assert re.fullmatch(r"GET /x\?y=1&z=? HTTP/1.1", line)
     assert "authorization" not in headers
     assert (headers["x-mine"], headers["x-forwarded-for"]) == (["kept"], ["127.0.0.1"])
+
+
+def test_a_refusal_without_a_length_ends_with_the_connection(behind: Behind) -> None:
+    """As Go's WebSocket handshake refuses: a head, a text, and the end."""
+    with behind(b"HTTP/1.1 403 Forbidden\r\n\r\nbecause", closes=True) as (server, _):
+        answer = Api(server).request("GET", TARGET, websocket_headers(["v4.channel.k8s.io"]))
+        assert (answer.status, answer.body) == (403, b"because")
