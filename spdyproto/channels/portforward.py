@@ -5,10 +5,11 @@ the connection, and *error*, on which the server may say why it failed. The clie
 nothing before both SYN_REPLYs (Go drops what comes earlier, in silence), ends its half of the error stream, and from
 then on the data stream is a TCP connection: FIN is the end of one direction, RST_STREAM the reset of both.
 
-What proves what. FIN on the data stream is the proper end of the pod's data. RST_STREAM on it, the end of the session,
-or any text on the error stream is a failure, and what came before may be part of more: Go's client takes all of these
-for an end of file. A failure is that connection's alone. (kubectl ends the whole session at any text on any error
-stream.) An error stream that ends without a text says nothing.
+What proves what. FIN on the data stream is the proper end of the pod's data, unless a text follows at once: containerd
+ends the data stream of a failed connection first, so FIN is kept back a moment while the error stream is open.
+RST_STREAM on it, the end of the session, or any text on the error stream is a failure, and what came before may be part
+of more: Go's client takes all of these for an end of file. A failure is that connection's alone. (kubectl ends the
+whole session at any text on any error stream.) An error stream that ends without a text says nothing.
 
 A server may write its text and never end the stream, as cri-streaming does when half of a pair is missing; so a text
 that came is taken for complete after ``TEXT_SECONDS``. A stream that was not replied to cannot be reset (a worker of
@@ -55,11 +56,16 @@ from spdyproto.spdy.states import Half
 from spdyproto.text import printable
 from spdyproto.types import Buffer, Role, Tracer
 
-__all__ = ["TEXT_SECONDS", "ForwardClient"]
+__all__ = ["DOUBT_SECONDS", "TEXT_SECONDS", "ForwardClient"]
 
 TEXT_SECONDS: Final = 2.0
 """How long the error stream may go without an end behind a text, which comes in one frame, and behind the end of the
 data."""
+
+DOUBT_SECONDS: Final = 0.25
+"""How long FIN on the data stream is kept back while the error stream is open. containerd ends the data stream of a
+connection that has failed before it says so; a text that explains the end follows at once. A server that has no more to
+say ends the error stream, and nothing is kept back then."""
 
 _ERROR, _DATA = "error", "data"
 
@@ -76,7 +82,10 @@ class _Connection:
     text: bytearray = field(default_factory=bytearray)
     abandoned: bool = False
     """Nothing more is reported of it; its streams may live on."""
+    data_ended: bool = False
+    """FIN has come on the data stream."""
     remote_ended: bool = False
+    """And it was told: it is the end of the pod's data."""
     error_ended: bool = False
 
     @property
@@ -107,6 +116,8 @@ class ForwardClient(ForwardMux):
         self._opening = Queue()
         self._lingering = Queue()
         self._lingers: set[int] = set()
+        self._doubtful = Queue()
+        self._doubts: set[int] = set()
         self._unopened: set[int] = set()
         self._goaway = False
         self._now = 0.0
@@ -203,7 +214,10 @@ class ForwardClient(ForwardMux):
         if self.over:
             return None
         return sooner(
-            self._link.next_deadline(), self._opening.first(self._unopened), self._lingering.first(self._lingers)
+            self._link.next_deadline(),
+            self._opening.first(self._unopened),
+            self._lingering.first(self._lingers),
+            self._doubtful.first(self._doubts),
         )
 
     def handle_timeout(
@@ -221,6 +235,10 @@ class ForwardClient(ForwardMux):
                     self._opening.add(number, now + seconds)
                 else:
                     self._give_up(self._connections[number], f"the server did not accept it within {seconds:g} s")
+        self._now = now
+        for number in self._doubtful.due(now):
+            if number in self._doubts:
+                self._believe(self._connections[number])
         for number in self._lingering.due(now):
             if number in self._lingers:
                 self._settle(self._connections[number], patient=False)
@@ -273,12 +291,30 @@ class ForwardClient(ForwardMux):
         if stream_id == connection.data:
             self._on_data_end(connection)
         else:
-            connection.error_ended = True
-            self._settle(connection)
+            self._on_error_end(connection)
 
     def _on_data_end(self, connection: _Connection) -> None:
-        connection.remote_ended = True
-        if not connection.abandoned:
+        connection.data_ended = True
+        if connection.abandoned or connection.text:
+            self._settle(connection)
+        elif connection.error_ended:
+            self._believe(connection)
+        else:
+            self._doubts.add(connection.number)
+            self._doubtful.add(connection.number, self._now + DOUBT_SECONDS)
+
+    def _on_error_end(self, connection: _Connection) -> None:
+        connection.error_ended = True
+        if connection.number in self._doubts and not connection.text:
+            self._believe(connection)
+        else:
+            self._settle(connection)
+
+    def _believe(self, connection: _Connection) -> None:
+        """The end of the data is what it seems to be."""
+        self._doubts.discard(connection.number)
+        if not connection.remote_ended and not connection.text:
+            connection.remote_ended = True
             self._events.append(RemoteEnded(connection.number))
         self._settle(connection)
 
@@ -289,25 +325,25 @@ class ForwardClient(ForwardMux):
                 self._linger(connection)
             connection.text += event.data[:room]
         if event.fin:
-            connection.error_ended = True
-            self._settle(connection)
+            self._on_error_end(connection)
 
     def _on_reset(self, event: StreamReset) -> None:
         connection = self._by_stream.get(event.stream_id)
         if connection is None:
             return
         if event.stream_id == connection.error:
-            connection.error_ended = True
-            refused = event.stream_id in connection.waiting
-            if not refused:
-                self._settle(connection)
+            if event.stream_id not in connection.waiting:
+                self._on_error_end(connection)
                 return
+            connection.error_ended = True
         connection.waiting.discard(event.stream_id)
         if connection.abandoned:
             self._abandon(connection)
             return
-        if connection.remote_ended and event.by_peer and not connection.text:
+        if connection.data_ended and event.by_peer and not connection.text:
             # The pod's data has ended in order; that the server takes no more of ours is what a closed socket does.
+            if not connection.remote_ended:
+                self._events.append(RemoteEnded(connection.number))
             self._forget(connection)
             self._events.append(Finished(connection.number))
             return
@@ -328,6 +364,9 @@ class ForwardClient(ForwardMux):
         for connection in list(self._connections.values()):
             if connection.abandoned:
                 continue
+            if connection.data_ended and not connection.text and not connection.remote_ended:
+                connection.remote_ended = True
+                self._events.append(RemoteEnded(connection.number))
             if connection.remote_ended and not connection.text and self._ours(connection.data) is None:
                 self._events.append(Finished(connection.number))
             else:
@@ -373,6 +412,7 @@ class ForwardClient(ForwardMux):
         """Resets what can be reset, and forgets the connection once its streams are over."""
         connection.abandoned = True
         self._lingers.discard(connection.number)
+        self._doubts.discard(connection.number)
         self._unopened.discard(connection.number)
         if not connection.waiting:
             self._reset(connection.data)
@@ -387,5 +427,6 @@ class ForwardClient(ForwardMux):
         self._connections.pop(connection.number, None)
         self._unopened.discard(connection.number)
         self._lingers.discard(connection.number)
+        self._doubts.discard(connection.number)
         self._by_stream.pop(connection.data, None)
         self._by_stream.pop(connection.error, None)

@@ -53,12 +53,10 @@ def unread(connection: socket.socket) -> None:
 def ports() -> Iterator[dict[str, int]]:
     with (
         listening(echo) as first, listening(answer_at_end) as second, listening(sink) as third,
-        listening(source) as fourth, listening(unread) as fifth, socket.create_server(("127.0.0.1", 0)) as nobody,
+        listening(source) as fourth, listening(unread) as fifth,
     ):  # fmt: skip
-        closed = nobody.getsockname()[1]
-        nobody.close()
         yield {
-            "echo": first, "end": second, "sink": third, "source": fourth, "unread": fifth, "closed": closed,
+            "echo": first, "end": second, "sink": third, "source": fourth, "unread": fifth, "closed": 1,
         }  # fmt: skip
 
 

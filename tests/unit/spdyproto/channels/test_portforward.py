@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spdyproto.channels.forwarding import ForwardTransport
-from spdyproto.channels.portforward import TEXT_SECONDS, ForwardClient
+from spdyproto.channels.portforward import DOUBT_SECONDS, TEXT_SECONDS, ForwardClient
 from spdyproto.channels.portserver import ForwardServer
 from spdyproto.errors import LocalProtocolError, OutputLimitExceeded
 from spdyproto.limits import Deadlines, Keepalive, Limits
@@ -144,7 +144,8 @@ def test_half_close_in_either_order_loses_nothing() -> None:
 
     bench = opened()
     assert isinstance(bench.session, ForwardClient)
-    assert bench.feed(wire.data(DATA, b"hi", fin=True)) == [("Received", 0, b"hi"), ("RemoteEnded", 0)]
+    assert bench.feed(wire.data(DATA, b"hi", fin=True)) == [("Received", 0, b"hi")]
+    assert bench.later(DOUBT_SECONDS) == [("RemoteEnded", 0)]  # no text has followed
     bench.session.send(0, b"more")
     assert bench.session.end(0) == []
     assert bench.feed(wire.data(ERROR, fin=True)) == [("Finished", 0)]
@@ -173,15 +174,29 @@ def test_a_text_behind_the_end_of_the_data_is_a_failure_still() -> None:
     bench = opened()
     assert isinstance(bench.session, ForwardClient)
     bench.session.end(0)
-    assert bench.feed(wire.data(DATA, fin=True)) == [("RemoteEnded", 0)]
+    assert bench.feed(wire.data(DATA, fin=True)) == []
+    assert bench.later(DOUBT_SECONDS) == [("RemoteEnded", 0)]
     assert bench.feed(wire.data(ERROR, b"broken pipe", fin=True)) == [("Failed", 0, "broken pipe")]
+
+
+@pytest.mark.parametrize("end", [wire.data(ERROR, fin=True), wire.rst(ERROR)])
+def test_an_end_of_the_data_that_a_text_explains_is_no_end_of_file(end: bytes) -> None:
+    bench = opened()  # containerd ends the data stream of a connection that was refused before it says so
+    assert bench.feed(wire.data(DATA, fin=True)) == []
+    assert bench.feed(wire.data(ERROR, b"connection refused"), end) == [("Failed", 0, "connection refused")]
+    bench = opened()
+    assert bench.feed(wire.data(DATA, fin=True), wire.data(ERROR, b"connection ")) == []
+    assert bench.later(DOUBT_SECONDS) == []
+    assert bench.feed(wire.data(ERROR, b"refused"), end) == [("Failed", 0, "connection refused")]
 
 
 def test_an_error_stream_that_never_ends_does_not_hold_a_connection() -> None:
     bench = opened()
     assert isinstance(bench.session, ForwardClient)
     bench.session.end(0)
-    assert bench.feed(wire.data(DATA, fin=True)) == [("RemoteEnded", 0)]
+    assert bench.feed(wire.data(DATA, fin=True)) == []
+    assert bench.session.next_deadline() == DOUBT_SECONDS
+    assert bench.later(DOUBT_SECONDS) == [("RemoteEnded", 0)]
     assert bench.later(TEXT_SECONDS) == [("Finished", 0)]
     assert bench.session.connections == 0
 
