@@ -73,5 +73,5 @@ ci: ## what the continuous integration runs
 	@KUBEWIRE_REQUIRE_PEERS=1 $(MAKE) test
 
 clean: ## remove everything that these targets made
-	@rm -rf .venv build dist tests/interop/go/bin .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv build dist tests/interop/go/bin tests/interop/python/env .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
