@@ -7,6 +7,7 @@ import itertools
 import math
 import random
 import ssl
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -506,3 +507,34 @@ def test_a_client_that_checks_names_needs_one() -> None:
         TLSPipe.client(contexts()[0], None)
     with pytest.raises(ValueError, match="server_hostname"):
         TLSPipe.client(contexts()[0], "")
+
+
+class _CountsWaits:
+    """A TLS object that counts how often a read was answered by "more ciphertext is needed"."""
+
+    def __init__(self, tls: object) -> None:
+        self.tls = tls
+        self.waits = 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.tls, name)
+
+    def read(self, size: int, buffer: memoryview, /) -> int:
+        read: Callable[[int, memoryview], int] = self.tls.read  # type: ignore[attr-defined] # whatever it stands for
+        try:
+            return read(size, buffer)
+        except ssl.SSLWantReadError:
+            self.waits += 1
+            raise
+
+
+@each_version
+@pytest.mark.parametrize("size", [64, RECORD, 5 * RECORD + 7, 40 * RECORD])
+def test_ciphertext_that_ends_with_a_record_costs_no_exception(version: ssl.TLSVersion, size: int) -> None:
+    client, server = joined(version)
+    client.send([noise(size)])
+    ciphertext = client.take()
+    spy = _CountsWaits(server._tls)
+    server._tls = spy  # type: ignore[assignment] # it has what the pump needs
+    assert drain(server, ciphertext) == noise(size)
+    assert not spy.waits
