@@ -408,10 +408,23 @@ def make_source(stdin: InputTarget) -> Source | None:
     raise TypeError(_NO_SOURCE.format(type(stdin).__name__))
 
 
+@dataclass(frozen=True, slots=True)
+class SizedPieces:
+    """An iterable of bytes whose sum is known, so that a bulk transfer can choose its transport."""
+
+    pieces: Iterable[Buffer]
+    size: int
+
+    def __iter__(self) -> Iterator[Buffer]:
+        return iter(self.pieces)
+
+
 def known_size(stdin: InputTarget) -> int:
     """How many bytes ``stdin`` is known to hold: those of an object in memory, and what is left of a regular file; else
     0.
     """
+    if isinstance(stdin, SizedPieces):
+        return stdin.size
     if isinstance(stdin, bytes | bytearray | memoryview):
         return memoryview(stdin).nbytes
     fileno = getattr(stdin, "fileno", None)

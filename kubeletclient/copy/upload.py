@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
+from kubeletclient._policy import SizedPieces
 from kubeletclient.copy.checksums import ALGORITHMS, new_checksum
 from kubeletclient.copy.common import LARGE, MIB, Run, attempts, gather, mismatch, runs_of, stage_name
 from kubeletclient.copy.compress import base64_lines, check_compression, compressed, unpacker
@@ -268,7 +269,9 @@ class Upload:
         body = UNPACK % (unpacker(self._options.compression) + self._tools.tar_command)
         self.report.connections += 1
         await self._remote.run(
-            script(body, self._stage, flags), what="tar", stdin=compressed(archive, self._options.compression)
+            script(body, self._stage, flags),
+            what="tar",
+            stdin=SizedPieces(compressed(archive, self._options.compression), sum(i.entry.stored for i in items)),
         )
         if faults:
             raise faults[0]
@@ -316,7 +319,7 @@ class Upload:
         began = time.monotonic()
         report.connections += 1
         words = ["tar", *plain, "-xmf", "-", "-C", os.fsdecode(self._base)]
-        await self._remote.run(words, what="tar", stdin=archive)
+        await self._remote.run(words, what="tar", stdin=SizedPieces(archive, report.bytes))
         report.transfer_seconds += time.monotonic() - began
         report.unverified = report.files
         if faults:
@@ -342,7 +345,11 @@ class Upload:
         self.report.connections += 1
         pieces: Iterator[memoryview | bytes] = whole(content, item.entry)
         pieces = base64_lines(pieces) if self._writer == "base64" else compressed(pieces, self._options.compression)
-        await self._remote.run(script(body, self._there(item), str(item.entry.size)), what=self._writer, stdin=pieces)
+        await self._remote.run(
+            script(body, self._there(item), str(item.entry.size)),
+            what=self._writer,
+            stdin=SizedPieces(pieces, item.entry.size),
+        )
         if content.fault is not None:
             raise content.fault
         self._tracker.add_files()
@@ -410,7 +417,7 @@ class Upload:
         answer = await self._remote.run(
             script(body, self._there(item), str(first), str(count), tool),
             what="dd",
-            stdin=compressed(pieces(), self._options.compression),
+            stdin=SizedPieces(compressed(pieces(), self._options.compression), length(item, run)),
         )
         if checksum is not None and answer.split()[:1] != [checksum.hexdigest().encode()]:
             raise mismatch([os.fsdecode(item.entry.name)], str(self._algorithm))

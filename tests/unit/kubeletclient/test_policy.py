@@ -21,6 +21,8 @@ from kubeletclient._policy import (
     Budget,
     Deadline,
     FileSink,
+    SizedPieces,
+    known_size,
     make_sink,
     make_source,
 )
@@ -327,3 +329,10 @@ def test_a_buffer_that_is_filled_again_and_again_is_sent_as_it_was() -> None:
         if used < BATCH:
             break
     assert bytes(sent) == b"".join(pieces)
+
+
+def test_pieces_whose_sum_is_known() -> None:
+    pieces = SizedPieces(iter([b"ab", b"cd"]), 4)
+    assert known_size(pieces) == 4
+    assert drain(pieces) == [b"ab", b"cd"]
+    assert known_size(iter([b"ab"])) == 0
