@@ -43,7 +43,7 @@ def route_of(fetch: Fetch) -> Route:
     from kubeletclient._plainhttp import Route  # imports httpx, which takes a tenth of a second
 
     settings = fetch.way.settings
-    return Route(_target(fetch), settings.trust, settings.deadlines, settings.agent, settings.allow_local)
+    return Route(_target(fetch), settings.trust, settings.deadlines, settings.agent, settings.allow_local, fetch.what)
 
 
 def _target(fetch: Fetch) -> Target:

@@ -36,6 +36,8 @@ class Route:
     deadlines: Deadlines
     user_agent: str
     allow_local: bool = True
+    what: str = ""
+    """What is asked for, as errors name it."""
 
     def dial(self) -> Generator[Command, Any, None]:
         """The flow up to a connection, without the server's TLS."""

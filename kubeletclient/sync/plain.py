@@ -93,7 +93,8 @@ class _Stream(httpcore.NetworkStream):
             return self._transport.perform(command, self._deadline)
         except TimeoutError:
             if self._deadline.passed():
-                raise self._deadline.error(f"an answer of {self._route.target.shown}") from None
+                what = self._route.what or f"an answer of {self._route.target.shown}"
+                raise self._deadline.error(what) from None
             raise
 
     def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 - as declared by httpcore
