@@ -311,7 +311,8 @@ ATTACKS = [
     Attack("pings whose answers stay unread", spdy(spdy_pings, read=False)),
     Attack("settings", spdy(settings_flood)),
     Attack("WebSocket pings", over_websocket(websocket_pings)),
-    Attack("WebSocket pings whose answers stay unread", over_websocket(websocket_pings, read=False)),
+    # What comes while the server waits for the end of the connection (`Timeouts.linger`) is read and dropped.
+    Attack("WebSocket pings whose answers stay unread", over_websocket(websocket_pings, read=False), most=512 * MIB),
     Attack("empty fragments", over_websocket(empty_fragments)),
     Attack("a frame of 2^62 bytes", over_websocket(endless_frame)),
     Attack("HTTP/2 rapid resets", http2(http2_rapid_reset), alpn="h2"),
