@@ -233,6 +233,16 @@ class Forwarder:
         record = local.record
         self.tell("opened", f"connection from {record.local} to port {record.port}", record.document())
 
+    def reroute(self, local: LocalEnd) -> None:
+        """As ``Owner.reroute``."""
+        if local.closed or self.closed:
+            return
+        session = self._pick()
+        if session is not None:
+            session.open(local)
+        else:
+            self._wait(local)
+
     def _ended(self, local: LocalEnd) -> None:
         if self.live.pop(id(local), None) is None:
             return

@@ -37,7 +37,7 @@ class LocalEnd:
 
     __slots__ = (
         "_buffer", "_doomed", "_ended", "_fd", "_loop", "_reading", "_timer", "_writing", "buffered", "closed", "eof",
-        "home", "number", "on_end", "opened", "port", "record", "session", "sock", "taken",
+        "home", "number", "on_end", "opened", "port", "record", "rerouted", "session", "sock", "taken",
     )  # fmt: skip
 
     def __init__(
@@ -55,6 +55,8 @@ class LocalEnd:
         self.home: Session | None = None
         """The session that it was in, also when that is over."""
         self.number = -1
+        self.rerouted = False
+        """It has been tried in another session before."""
         self._buffer: deque[memoryview] = deque()
         self.buffered = 0
         """Bytes that the client has not taken."""

@@ -104,6 +104,9 @@ class Owner(Protocol):
     def connection_opened(self, local: LocalEnd) -> None:
         """The server has accepted the streams."""
 
+    def reroute(self, local: LocalEnd) -> None:
+        """The server does not answer for this one: try elsewhere."""
+
 
 class Session:
     """See the module. It owns the socket."""
@@ -136,6 +139,7 @@ class Session:
         self._flushing_soon = False
         self._timer: asyncio.TimerHandle | None = None
         self._excused = False
+        self._suspect = False
         self._stall_timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -166,7 +170,7 @@ class Session:
     def congested(self) -> bool:
         """Whether a new connection would wait for others."""
         now = self._loop.time()
-        if self._wire.paused:
+        if self._wire.paused or self._suspect:
             return True
         if self._blocked_since is not None and now - self._blocked_since > _SLOW_OUTPUT:
             return True
@@ -194,9 +198,22 @@ class Session:
         local.session, local.home, local.number = self, self, number
         self._opening[number] = now
         if self.multiplexed:
+            if not local.rerouted:
+                self._loop.call_later(_SLOW_OPENING, self._reroute, local, number)
             self.flush_soon()
             self._set_timer()
             self._brake()
+
+    def _reroute(self, local: LocalEnd, number: int) -> None:
+        """The server owes a reply for too long: a worker of Go's may stand still for good, and with it every fifth
+        stream. Nothing of the client was read yet, so another session may have it."""
+        if self.over or number not in self._opening or self.locals.get(number) is not local:
+            return
+        self._suspect = local.rerouted = True
+        del self.locals[number]
+        self._forget(local)
+        self.engine.reset(number)
+        self._owner.reroute(local)
 
     def send(self, local: LocalEnd, data: memoryview) -> None:
         """Bytes of a client, in ``room``: they are on their way, or encrypted, when this returns."""

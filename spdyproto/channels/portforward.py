@@ -56,16 +56,19 @@ from spdyproto.spdy.states import Half
 from spdyproto.text import printable
 from spdyproto.types import Buffer, Role, Tracer
 
-__all__ = ["DOUBT_SECONDS", "TEXT_SECONDS", "ForwardClient"]
+__all__ = ["BRIEF_DOUBT", "DOUBT_SECONDS", "TEXT_SECONDS", "ForwardClient"]
 
 TEXT_SECONDS: Final = 2.0
 """How long the error stream may go without an end behind a text, which comes in one frame, and behind the end of the
 data."""
 
 DOUBT_SECONDS: Final = 0.25
-"""How long FIN on the data stream is kept back while the error stream is open. containerd ends the data stream of a
-connection that has failed before it says so; a text that explains the end follows at once. A server that has no more to
-say ends the error stream, and nothing is kept back then."""
+"""How long FIN on the data stream is kept back while the error stream is open, where nothing had come before it.
+containerd ends the data stream of a connection that was refused before it says so; a text that explains the end follows
+at once. A server that has no more to say ends the error stream, and nothing is kept back then."""
+
+BRIEF_DOUBT: Final = 0.05
+"""The same where data had come: such an end is seldom a failure, and a pod that half-closes is waited for."""
 
 _ERROR, _DATA = "error", "data"
 
@@ -82,6 +85,7 @@ class _Connection:
     text: bytearray = field(default_factory=bytearray)
     abandoned: bool = False
     """Nothing more is reported of it; its streams may live on."""
+    received: bool = False
     data_ended: bool = False
     """FIN has come on the data stream."""
     remote_ended: bool = False
@@ -116,7 +120,7 @@ class ForwardClient(ForwardMux):
         self._opening = Queue()
         self._lingering = Queue()
         self._lingers: set[int] = set()
-        self._doubtful = Queue()
+        self._doubtful, self._brief = Queue(), Queue()
         self._doubts: set[int] = set()
         self._unopened: set[int] = set()
         self._goaway = False
@@ -218,6 +222,7 @@ class ForwardClient(ForwardMux):
             self._opening.first(self._unopened),
             self._lingering.first(self._lingers),
             self._doubtful.first(self._doubts),
+            self._brief.first(self._doubts),
         )
 
     def handle_timeout(
@@ -236,7 +241,7 @@ class ForwardClient(ForwardMux):
                 else:
                     self._give_up(self._connections[number], f"the server did not accept it within {seconds:g} s")
         self._now = now
-        for number in self._doubtful.due(now):
+        for number in (*self._doubtful.due(now), *self._brief.due(now)):
             if number in self._doubts:
                 self._believe(self._connections[number])
         for number in self._lingering.due(now):
@@ -256,6 +261,7 @@ class ForwardClient(ForwardMux):
                     continue
                 if event.stream_id == connection.data:
                     if event.data and not connection.abandoned:
+                        connection.received = True
                         events.append(Received(connection.number, event.data))
                     if event.fin:
                         self._on_data_end(connection)
@@ -301,7 +307,8 @@ class ForwardClient(ForwardMux):
             self._believe(connection)
         else:
             self._doubts.add(connection.number)
-            self._doubtful.add(connection.number, self._now + DOUBT_SECONDS)
+            queue, seconds = (self._brief, BRIEF_DOUBT) if connection.received else (self._doubtful, DOUBT_SECONDS)
+            queue.add(connection.number, self._now + seconds)
 
     def _on_error_end(self, connection: _Connection) -> None:
         connection.error_ended = True

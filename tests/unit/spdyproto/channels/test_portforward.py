@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spdyproto.channels.forwarding import ForwardTransport
-from spdyproto.channels.portforward import DOUBT_SECONDS, TEXT_SECONDS, ForwardClient
+from spdyproto.channels.portforward import BRIEF_DOUBT, DOUBT_SECONDS, TEXT_SECONDS, ForwardClient
 from spdyproto.channels.portserver import ForwardServer
 from spdyproto.errors import LocalProtocolError, OutputLimitExceeded
 from spdyproto.limits import Deadlines, Keepalive, Limits
@@ -145,7 +145,7 @@ def test_half_close_in_either_order_loses_nothing() -> None:
     bench = opened()
     assert isinstance(bench.session, ForwardClient)
     assert bench.feed(wire.data(DATA, b"hi", fin=True)) == [("Received", 0, b"hi")]
-    assert bench.later(DOUBT_SECONDS) == [("RemoteEnded", 0)]  # no text has followed
+    assert bench.later(BRIEF_DOUBT) == [("RemoteEnded", 0)]  # no text has followed
     bench.session.send(0, b"more")
     assert bench.session.end(0) == []
     assert bench.feed(wire.data(ERROR, fin=True)) == [("Finished", 0)]
