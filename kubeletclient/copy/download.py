@@ -122,9 +122,9 @@ class Download:
             return self._given
         found: list[bytes] = []
         patterns = [pattern.replace(b"//", b"/") for pattern in self._given]
-        await self.remote.run(
-            script(GLOB, *patterns), what="expanding wildcards", stdout=Records(b"//\n", found.append, 1 << 16)
-        )
+        records = Records(b"//\n", found.append, 1 << 16, b"end")
+        await self.remote.run(script(GLOB, *patterns), what="expanding wildcards", stdout=records)
+        records.check()
         if not found:
             raise SourceMissing(
                 f"nothing in the container matches {' '.join(map(os.fsdecode, self._given))}",

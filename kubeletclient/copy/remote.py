@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 from kubeletclient import errors
 from kubeletclient.copy.checksums import ALGORITHMS
 from kubeletclient.copy.entries import Entry, Kind, TreeLimits
-from kubeletclient.copy.errors import ArchiveError, NoStrategy, RemoteToolFailed
+from kubeletclient.copy.errors import ArchiveError, NoStrategy, RemoteToolFailed, VerificationFailed
 from kubeletclient.copy.scan import FORMATS
 from kubeletclient.copy.scripts import LIST, MANIFEST, PROBE, PROBED, script
 from spdyproto.text import printable
@@ -215,7 +215,9 @@ async def _without_shell(remote: Remote, error: Exception) -> Tools:
 
 
 def read_probe(answer: bytes) -> Tools:
-    """What the probe's answer says."""
+    """What the probe's answer says. Raises VerificationFailed for a part of one."""
+    if not answer.endswith(b"\nend\n"):
+        raise cut_off("list of tools")
     found, _, rest = answer.partition(b"\ntar=")
     version, _, rest = rest.partition(b"\n\nuid=")
     uid, *flags = rest.split(b"\n")
@@ -238,19 +240,37 @@ def _tar_kind(version: bytes) -> str:
 class Records:
     """Gathers an output whose records end in a mark, and hands each on."""
 
-    def __init__(self, mark: bytes, take: Callable[[bytes], None], limit: int) -> None:
-        self._mark, self._take, self._limit = mark, take, limit
+    def __init__(self, mark: bytes, take: Callable[[bytes], None], limit: int, end: bytes | None = None) -> None:
+        """``end`` is the record that comes last, and is not handed on."""
+        self._mark, self._take, self._limit, self._end = mark, take, limit, end
         self._carry = b""
+        self._ended = False
 
     def __call__(self, data: memoryview) -> None:
         """Take the next bytes. Raises ArchiveError for a record without an end."""
         *records, self._carry = (self._carry + bytes(data)).split(self._mark)
         for record in records:
-            self._take(record)
+            if record == self._end:
+                self._ended = True
+            else:
+                self._take(record)
         if len(self._carry) > self._limit:
             raise ArchiveError(
                 f"the container listed a name of more than {self._limit} bytes", hint="do not trust this container"
             )
+
+    def check(self) -> None:
+        """Raises VerificationFailed where the last record did not come."""
+        if not self._ended:
+            raise cut_off("list")
+
+
+def cut_off(what: str) -> VerificationFailed:
+    """An answer without its end, of a command that succeeded all the same."""
+    return VerificationFailed(
+        f"the container's {what} came without its end, though the command succeeded",
+        hint="its runtime loses output; another attempt may get all of it",
+    )
 
 
 async def list_tree(remote: Remote, base: bytes, names: Sequence[bytes], limits: TreeLimits) -> list[Entry]:
@@ -287,9 +307,10 @@ async def list_tree(remote: Remote, base: bytes, names: Sequence[bytes], limits:
         if len(entries) > limits.entries:
             raise ArchiveError(f"more than {limits.entries} entries", hint="if you trust it, raise the limit by name")
 
-    records = Records(b"//\n", take, 2 * limits.path)
+    records = Records(b"//\n", take, 2 * limits.path, b"end")
     paths = [b"./" + name for name in names]
     await remote.run(script(LIST, base, *paths), what="listing the files", stdout=records)
+    records.check()
     return entries
 
 

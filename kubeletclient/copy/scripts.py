@@ -70,6 +70,7 @@ for a; do
   if [ -d "$v" ]; then k=directory; elif [ -e "$v" ]; then k=file; elif [ -L "$v" ]; then k=link; else k=missing; fi
   printf 'path=%s\\n' "$k"
 done
+printf 'end\\n'
 """
 """Which tools there are, which tar it is, who we are, and what each path is."""
 
@@ -80,9 +81,11 @@ for a; do
   d "$a"
   find "$v" -exec stat -c '%f %s %Y %u %g %h %d:%i %n//' {} + || exit 4
 done
+printf 'end//\\n'
 """
 """Base, then paths below it: what there is, one line each. No path of find's holds two slashes, so "//" before the
-newline ends a name that may hold newlines itself."""
+newline ends a name that may hold newlines itself. The last line says that it is the last: runtimes have lost the end of
+an output and reported success."""
 
 MANIFEST: Final = """
 d "$1"; cd "$v" || exit 3
@@ -250,6 +253,7 @@ for a; do
     if [ -e "$f" ] || [ -L "$f" ]; then printf '%s//\\n' "$f"; fi
   done
 done
+printf 'end//\\n'
 """
 """Patterns: what matches them. An empty IFS leaves the expansion of names as the only thing that happens to ``$v``."""
 

@@ -51,7 +51,9 @@ def test_arguments_are_ascii() -> None:
 def test_list_and_manifest_tell_odd_names(shell: dict[str, str], tmp_path: Path) -> None:
     odd_names(tmp_path / "t")
     listed = run(shell, scripts.LIST, os.fsencode(tmp_path), b"./t")
-    names = [record.split(b" ", 7)[7] for record in listed.split(b"//\n")[:-1]]
+    *records, last, nothing = listed.split(b"//\n")
+    assert (last, nothing) == (b"end", b"")
+    names = [record.split(b" ", 7)[7] for record in records]
     assert sorted(names) == sorted([b"./t", *(b"./t/" + name for name in ODD_NAMES)])
     summed = run(shell, scripts.MANIFEST, os.fsencode(tmp_path), "sha256sum", b"./t")
     for name in ODD_NAMES:
@@ -118,6 +120,7 @@ def test_glob_expands_and_splits_nothing(shell: dict[str, str], tmp_path: Path) 
         base + b"/a  c",
         base + b"/a b",
         base + b"/a  c",
+        b"end",
     ]
 
 
