@@ -107,49 +107,84 @@ def on_own_loop(job: Job, progress: ProgressFunction | None) -> CopyReport:
 
 
 async def in_own_thread(job: Job, progress: ProgressFunction | None) -> CopyReport:
-    """Run it on a loop in a thread of its own; ``progress`` is called on the caller's loop."""
+    """Run it on a loop in a thread of its own; ``progress`` is called on the caller's loop. Cancelled, it cancels the
+    copy and waits until that has left, however often it is cancelled meanwhile.
+    """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[CopyReport] = loop.create_future()
-    inner: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[CopyReport]]] = []
     told = None if progress is None else (lambda event: loop.call_soon_threadsafe(progress, event))
+    thread = _CopyThread(job, told, loop, done)
+    thread.start()
+    cancelled: asyncio.CancelledError | None = None
+    while not done.done():
+        try:
+            await asyncio.wait([done])
+        except asyncio.CancelledError as error:
+            cancelled = error
+            thread.cancel()
+    if cancelled is not None:
+        done.cancelled() or done.exception()  # looked at, so that nobody complains
+        raise cancelled
+    return done.result()
 
-    async def main() -> CopyReport:
-        task = asyncio.current_task()
-        assert task is not None
-        inner.append((asyncio.get_running_loop(), task))
-        return await job(told)
 
-    def settle(result: CopyReport | None, error: BaseException | None) -> None:
-        if done.done():
-            return
-        if error is None:
-            assert result is not None
-            done.set_result(result)
-        elif isinstance(error, asyncio.CancelledError):
-            done.cancel()
-        else:
-            done.set_exception(error)
+class _CopyThread(threading.Thread):
+    """One copy on a loop of its own; ``done`` belongs to the caller's."""
 
-    def run() -> None:
+    def __init__(
+        self,
+        job: Job,
+        told: ProgressFunction | None,
+        outer: asyncio.AbstractEventLoop,
+        done: asyncio.Future[CopyReport],
+    ) -> None:
+        super().__init__(name="kubewire-copy", daemon=True)
+        self._job, self._told, self._outer, self._done = job, told, outer, done
+        self._lock = threading.Lock()
+        self._task: asyncio.Task[CopyReport] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """From any thread, at any time."""
+        with self._lock:
+            self._cancelled = True
+            if self._loop is not None and self._task is not None:
+                self._loop.call_soon_threadsafe(self._task.cancel)
+
+    async def _main(self) -> CopyReport:
+        with self._lock:
+            if self._cancelled:
+                raise asyncio.CancelledError
+            self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        try:
+            return await self._job(self._told)
+        finally:
+            with self._lock:
+                self._task = None
+
+    def run(self) -> None:
+        """As ``Thread.run``."""
         result, error = None, None
         try:
-            result = asyncio.run(main())
+            result = asyncio.run(self._main())
         except BaseException as raised:
             error = raised
         try:
-            loop.call_soon_threadsafe(settle, result, error)
+            self._outer.call_soon_threadsafe(self._settle, result, error)
         except RuntimeError:  # the caller's loop is closed: nobody waits any more
             pass
 
-    thread = threading.Thread(target=run, name="kubewire-copy", daemon=True)
-    thread.start()
-    try:
-        return await asyncio.shield(done)
-    except asyncio.CancelledError:
-        if inner and not done.done():
-            inner[0][0].call_soon_threadsafe(inner[0][1].cancel)
-            await asyncio.wait([done])
-        raise
+    def _settle(self, result: CopyReport | None, error: BaseException | None) -> None:
+        if self._done.done():
+            return
+        if error is None:
+            assert result is not None
+            self._done.set_result(result)
+        elif isinstance(error, asyncio.CancelledError):
+            self._done.cancel()
+        else:
+            self._done.set_exception(error)
 
 
 def _helped(remote: Remote, options: CopyOptions) -> AbstractAsyncContextManager[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, TypeVar
 
@@ -45,8 +46,11 @@ Result = TypeVar("Result")
 
 
 def stage_name(*identity: bytes) -> bytes:
-    """The name of the directory that an unfinished copy works in: the same for the same copy, so it is found again."""
-    return b".kubewire-" + hashlib.sha256(b"\0".join(identity)).hexdigest()[:16].encode() + b".part"
+    """The name of the directory that an unfinished copy works in: the same for the same copy by the same
+    user of the same machine, so it is found again.
+    """
+    who = f"{os.uname().nodename} {os.getuid()}".encode()
+    return b".kubewire-" + hashlib.sha256(b"\0".join([who, *identity])).hexdigest()[:16].encode() + b".part"
 
 
 def runs_of(size: int, parallel: int) -> list[Run]:

@@ -112,6 +112,13 @@ class Root:
         except FileNotFoundError:
             return None
 
+    def stat(self, parts: Parts) -> os.stat_result | None:
+        """The status of what is read: of the file behind a link where links are followed. None if there is none."""
+        try:
+            return os.stat(parts[-1], dir_fd=self.directory(parts[:-1]), follow_symlinks=self.follow)
+        except FileNotFoundError:
+            return None
+
     def is_directory(self, parts: Parts) -> bool:
         """Whether it is a directory, and no link to one."""
         status = self.lstat(parts)

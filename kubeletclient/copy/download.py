@@ -15,6 +15,7 @@ stream of everything has to do.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from collections.abc import Sequence
@@ -24,9 +25,9 @@ from typing import Final
 
 from kubeletclient.copy.common import attempts, mismatch, stage_name
 from kubeletclient.copy.compress import check_compression
-from kubeletclient.copy.directories import Root, local_failure
+from kubeletclient.copy.directories import Parts, Root, local_failure
 from kubeletclient.copy.entries import SPECIAL, Entry, Kind
-from kubeletclient.copy.errors import BadPath, NoStrategy, SourceMissing
+from kubeletclient.copy.errors import BadPath, CopyError, NoStrategy, SourceMissing
 from kubeletclient.copy.fetch import Source, Transfer
 from kubeletclient.copy.options import CopyOptions
 from kubeletclient.copy.place import place
@@ -39,8 +40,6 @@ __all__ = ["Download"]
 
 _STREAM_FILES: Final = 2000  # as in upload
 _BATCH: Final = 100
-_SELECTS: Final = {"gnu": "--null --no-recursion -T -", "bsdtar": "--null -n -T -", "busybox": "-T -"}
-"""How each tar takes names from stdin. Busybox ends them with newlines and knows no other way."""
 
 
 class Download:
@@ -156,8 +155,8 @@ class Download:
         report.skipped.clear()
         for index, source in enumerate(self._sources):
             if self.tools.lists and self.options.preserve.links != "follow":
-                listed = await list_tree(self.remote, source.base, [source.name], self.options.limits)
-                source.entries = [entry for entry in listed if self.wanted(source, entry)]
+                wanted = partial(self.wanted, source)
+                source.entries = await list_tree(self.remote, source.base, [source.name], self.options.limits, wanted)
                 for entry in source.entries:
                     self.count(entry)
             elif not self.tar:
@@ -195,31 +194,55 @@ class Download:
 
     async def _attempt(self, resume: bool) -> None:
         report, base, name = self.report, self._base, self._stage_name
-        try:
-            if not resume:
+        known = all(source.entries is not None for source in self._sources)
+        if not known:
+            report.files = report.directories = report.links = report.bytes = report.skipped_count = 0
+            report.skipped.clear()
+        resume = resume and known  # else nobody could tell what else an earlier attempt has left
+        report.leftover = os.path.join(os.path.dirname(os.fsdecode(_absolute(self._target))), os.fsdecode(name))
+        with self._open_stage(resume) as stage:
+            self.tracker.phase("transfer", report.bytes if known else None, report.files if known else None)
+            expected: set[Parts] = set()
+            for source in self._sources:
+                source.received.clear()
+                began = time.monotonic()
+                transfer = Transfer(self, source, stage, resume)
+                await transfer.run()
+                for entry in source.entries or ():
+                    parts = transfer.parts(entry.name)
+                    expected.update(parts[:count] for count in range(1, len(parts) + 1))
+                report.transfer_seconds += time.monotonic() - began
+            await self._verify()
+            self.tracker.phase("place")
+            try:
+                if known:
+                    _prune(stage, expected)
+                place(stage, base)
                 base.remove((name,))
+            except OSError as error:
+                raise local_failure(error, self._target) from error
+
+    def _open_stage(self, resume: bool) -> Root:
+        """The working directory, locked: another copy of the same source to the same target would write into it."""
+        base, name = self._base, self._stage_name
+        try:
+            if base.lstat((name,)) is not None:
+                with Root(name, dir_fd=base.fd) as old:
+                    _lock(old)  # it is in use as long as this fails
+                    ours = os.fstat(old.fd).st_uid == os.geteuid()
+                if not (resume and ours):
+                    base.remove((name,))
             if base.lstat((name,)) is None:
                 os.mkdir(name, 0o700, dir_fd=base.fd)
             stage = Root(name, dir_fd=base.fd)
         except OSError as error:
             raise local_failure(error, self._target) from error
-        report.leftover = os.path.join(os.path.dirname(os.fsdecode(_absolute(self._target))), os.fsdecode(name))
-        with stage:
-            known = all(source.entries is not None for source in self._sources)
-            self.tracker.phase("transfer", report.bytes if known else None, report.files if known else None)
-            for source in self._sources:
-                source.received.clear()
-                source.whole.clear()
-                began = time.monotonic()
-                await Transfer(self, source, stage, resume).run()
-                report.transfer_seconds += time.monotonic() - began
-            await self._verify()
-            self.tracker.phase("place")
-            try:
-                place(stage, base)
-                base.remove((name,))
-            except OSError as error:
-                raise local_failure(error, self._target) from error
+        try:
+            _lock(stage)
+        except BaseException:
+            stage.close()
+            raise
+        return stage
 
     async def _verify(self) -> None:
         report = self.report
@@ -230,7 +253,14 @@ class Download:
         for source in self._sources:
             received = source.received
             if self.algorithm is not None and received:
-                there = await manifest(self.remote, source.base, [source.name], self.algorithm, received.__contains__)
+                there = await manifest(
+                    self.remote,
+                    source.base,
+                    [source.name],
+                    self.algorithm,
+                    received.__contains__,
+                    follow=self.options.preserve.links == "follow",
+                )
                 wrong += [
                     os.fsdecode(name)
                     for name, each in received.items()
@@ -262,3 +292,22 @@ def _local_target(path: bytes) -> _Target:
 
 def _absolute(path: bytes) -> bytes:
     return os.path.abspath(path)
+
+
+def _lock(stage: Root) -> None:
+    try:
+        fcntl.flock(stage.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise CopyError(
+            "another copy of the same source to the same target is running", hint="wait for it, or end it"
+        ) from None
+
+
+def _prune(stage: Root, expected: set[Parts], parts: Parts = ()) -> None:
+    """Remove what an earlier attempt left and this one does not have."""
+    for name in os.listdir(stage.directory(parts)):
+        below = (*parts, os.fsencode(name))
+        if below not in expected:
+            stage.remove(below)
+        elif stage.is_directory(below):
+            _prune(stage, expected, below)

@@ -13,10 +13,10 @@ from kubeletclient.copy.common import LARGE, MIB, Run, gather, mismatch, runs_of
 from kubeletclient.copy.compress import base64_reader, inflater, packer
 from kubeletclient.copy.directories import Parts, Root, local_failure, safe_parts
 from kubeletclient.copy.entries import Entry, Kind, Received
-from kubeletclient.copy.errors import ArchiveError, UnsafeEntry
+from kubeletclient.copy.errors import ArchiveError, SourceChanged, UnsafeEntry
 from kubeletclient.copy.extract import Extractor
 from kubeletclient.copy.options import CopyOptions
-from kubeletclient.copy.remote import Kept, Remote, Tools, manifest
+from kubeletclient.copy.remote import Kept, Remote, Tools, list_tree, manifest
 from kubeletclient.copy.report import CopyReport, Tracker
 from kubeletclient.copy.scripts import FETCH, PACK, SELECT, SHOW, SUMS, TARGETS, script
 from kubeletclient.copy.tarread import TarReader
@@ -47,9 +47,6 @@ class Source:
 
     prefix: bytes | None = None
     """For kubectl's form of the command, whose names begin at the root: the directory in front of the source."""
-
-    whole: set[bytes] = field(default_factory=set)
-    """Files that are verified already."""
 
 
 class Copy(Protocol):
@@ -109,11 +106,10 @@ class Transfer:
 
     def _takes_all(self, small: Sequence[Entry], large: Sequence[Entry]) -> bool:
         """Whether one stream of everything is the best way: nothing of it would be passed over."""
-        if large or self._resuming:
+        if large or self._resuming or self._options.filter:
             return False
-        names = self._tools.tar in _NO_RECURSION
         several = self._options.parallel > 1 and len(small) >= 2 * _STREAM_FILES
-        return not names or not (self._options.filter or several)
+        return self._tools.tar not in _NO_RECURSION or not several
 
     def _is_large(self, entry: Entry) -> bool:
         return entry.kind is Kind.FILE and entry.size >= LARGE and "dd" in self._tools.names
@@ -267,13 +263,29 @@ class Transfer:
             self._prepare_file(entry)
             work += [partial(self._run, entry, run) for run in runs if run not in have]
         await gather(work, self._options.parallel)
+        if files:
+            await self._check_unchanged(files)
         for entry in files:
             self._finish_file(entry)
-            self.source.whole.add(entry.name)
             self.tracker.add_files()
         if files and self._algorithm is None:
             for entry in files:
                 self.source.received[entry.name] = Received(entry.size, None)
+
+    async def _check_unchanged(self, files: Sequence[Entry]) -> None:
+        """Each run was compared with itself, at its own time; together they are one file only if nobody wrote to it."""
+        names = [entry.name for entry in files]
+        listed: dict[bytes, Entry] = {}
+        for at in range(0, len(names), _BATCH):
+            batch = names[at : at + _BATCH]
+            found = await list_tree(self._remote, self.source.base, batch, self._options.limits)
+            listed |= {entry.name: entry for entry in found}
+        for entry in files:
+            now = listed.get(entry.name)
+            if now is None or now.mtime != entry.mtime or (now.kind is Kind.FILE and now.size != entry.size):
+                raise SourceChanged(
+                    f"{os.fsdecode(entry.name)!r} changed while it was copied", hint="copy a snapshot of it"
+                )
 
     async def _run(self, entry: Entry, run: Run) -> None:
         first, count = run
@@ -358,7 +370,6 @@ class Transfer:
             digest = there.get(entry.name, ("", None))[0]
             if entry.name in here and self._digests(entry, [(0, -(-entry.size // MIB))]) == [digest]:
                 self._finish_file(entry)
-                self.source.whole.add(entry.name)
                 self._report.resumed_bytes += entry.size
             else:
                 missing.append(entry)

@@ -73,7 +73,7 @@ def changed(item: Item) -> SourceChanged:
 def check_unchanged(item: Item) -> None:
     """Raises SourceChanged for a file that is not as it was listed."""
     root, parts = item.source.root, item.parts
-    status = root.lstat(parts)
+    status = root.stat(parts)
     if status is None or status.st_size != item.entry.size or status.st_mtime_ns != item.entry.mtime:
         raise changed(item)
 

@@ -273,9 +273,15 @@ def cut_off(what: str) -> VerificationFailed:
     )
 
 
-async def list_tree(remote: Remote, base: bytes, names: Sequence[bytes], limits: TreeLimits) -> list[Entry]:
-    """Everything at and below ``base/name``, each name relative to ``base``. Symbolic links have no target yet; a
-    further name of the same file is a hard link to the first.
+async def list_tree(
+    remote: Remote,
+    base: bytes,
+    names: Sequence[bytes],
+    limits: TreeLimits,
+    wanted: Callable[[Entry], bool] = lambda entry: True,
+) -> list[Entry]:
+    """Everything ``wanted`` at and below ``base/name``, each name relative to ``base``. Symbolic links have no target
+    yet; a further name of the same file is a hard link to the first.
 
     Raises RemoteToolFailed where the container cannot read something, ArchiveError for what crosses the limits.
     """
@@ -289,17 +295,18 @@ async def list_tree(remote: Remote, base: bytes, names: Sequence[bytes], limits:
         mode, size, mtime = int(match[1], 16), int(match[2]), max(0, int(match[3]))
         name = record[match.end() :].removeprefix(b"./")
         kind = FORMATS.get(mode & 0o170000, Kind.SOCKET)
-        entries.append(
-            Entry(
-                name,
-                kind,
-                mode & 0o7777,
-                size if kind is Kind.FILE else 0,
-                mtime * 10**9,
-                int(match[4]),
-                int(match[5]),
-            )
+        entry = Entry(
+            name,
+            kind,
+            mode & 0o7777,
+            size if kind is Kind.FILE else 0,
+            mtime * 10**9,
+            int(match[4]),
+            int(match[5]),
         )
+        if not wanted(entry):
+            return
+        entries.append(entry)
         if kind is Kind.FILE and match[6] != b"1":
             first = seen.setdefault(match[7], name)
             if first is not name:
@@ -315,7 +322,13 @@ async def list_tree(remote: Remote, base: bytes, names: Sequence[bytes], limits:
 
 
 async def manifest(
-    remote: Remote, base: bytes, names: Sequence[bytes], algorithm: str, known: Callable[[bytes], bool]
+    remote: Remote,
+    base: bytes,
+    names: Sequence[bytes],
+    algorithm: str,
+    known: Callable[[bytes], bool],
+    *,
+    follow: bool = False,
 ) -> dict[bytes, tuple[str, int | None]]:
     """Digest, and size where the tool tells it, of every file at and below ``base/name``, by name relative to ``base``.
 
@@ -326,7 +339,11 @@ async def manifest(
     reader = _Digests(algorithm, known, found)
     tool = ALGORITHMS[algorithm]
     paths = [b"./" + name for name in names]
-    await remote.run(script(MANIFEST, base, tool, *paths), what=tool, stdout=Records(b"\n", reader.line, 1 << 16))
+    await remote.run(
+        script(MANIFEST, base, tool, "-L" if follow else "", *paths),
+        what=tool,
+        stdout=Records(b"\n", reader.line, 1 << 16),
+    )
     return found
 
 

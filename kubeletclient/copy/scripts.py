@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
+    "CLAIM",
     "COMMIT",
     "FETCH",
     "GLOB",
@@ -23,6 +24,7 @@ __all__ = [
     "PACK",
     "PROBE",
     "PROBED",
+    "REMOVE",
     "RENAME",
     "REPLACE",
     "SELECT",
@@ -92,12 +94,14 @@ d "$1"; cd "$v" || exit 3
 shift
 tool=$1
 shift
+follow=$1
+shift
 for a; do
   d "$a"
-  find "$v" -type f -exec "$tool" {} + || exit 4
+  find $follow "$v" -type f -exec "$tool" {} + || exit 4
 done
 """
-"""Base, tool, then paths below it: the digests of all files."""
+"""Base, tool, an option of find or nothing, then paths below the base: the digests of all files."""
 
 FETCH: Final = """
 d "$1"
@@ -140,10 +144,31 @@ well, and one that exists takes what is new in it."""
 
 STAGE: Final = """
 d "$1"
-[ "$2" = keep ] || rm -rf "$v" || exit 4
-mkdir -p "$v" || exit 4
+umask 077
+if [ "$2" = keep ]; then
+  if [ ! -e "$v" ]; then
+    for c in "$v".*; do
+      if [ -d "$c" ] && [ ! -L "$c" ]; then mv "$c" "$v" || exit 4; break; fi
+    done
+  fi
+  if [ -d "$v" ] && [ ! -L "$v" ] && [ -O "$v" ]; then exit 0; fi
+fi
+rm -rf "$v" || exit 4
+mkdir "$v" || exit 4
 """
-"""Stage, "keep" or "new"."""
+"""Stage, "keep" or "new". What is kept is a directory of ours; one that was claimed and not placed is taken back."""
+
+CLAIM: Final = """
+d "$1"; p=$v
+d "$2"
+mv "$p" "$v"
+"""
+"""Stage, its new name: from now on no other copy writes into it."""
+
+REMOVE: Final = """
+for a; do d "$a"; rm -rf "$v" || exit 4; done
+"""
+"""Paths that go, with all below them."""
 
 UNPACK: Final = """
 d "$1"; cd "$v" || exit 3

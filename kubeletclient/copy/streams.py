@@ -52,6 +52,9 @@ async def from_stream(
         raise BadPath(f"the directory {os.fsdecode(directory)!r} does not exist in the container", hint="make it first")
     tool = _tool([each for each in WHOLE if each != "head"], tools)  # head needs the size
     checksum = _digest(tools, options, report)
+    report.dry_run = options.dry_run
+    if options.dry_run:
+        return report
     part = os.path.join(directory, b".kubewire-" + secrets.token_hex(8).encode() + b".part")
     report.strategy, report.compression = f"stream ({tool})", options.compression
     report.leftover = os.fsdecode(part)
@@ -95,6 +98,9 @@ async def to_stream(
     tool = _tool([each for each in SHOW if each != "head"], tools)
     checksum = _digest(tools, options, report)
     report.strategy, report.compression = f"stream ({tool})", options.compression
+    report.dry_run = options.dry_run
+    if options.dry_run:
+        return report
     tracker.phase("transfer")
 
     def take(view: memoryview) -> None:

@@ -18,6 +18,7 @@ Directories get their modes and times last, for writing below them changes the o
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -35,9 +36,11 @@ from kubeletclient.copy.remote import Remote, Tools, list_tree, manifest, probe,
 from kubeletclient.copy.report import CopyReport, Tracker
 from kubeletclient.copy.scan import LocalFile, Scan
 from kubeletclient.copy.scripts import (
+    CLAIM,
     COMMIT,
     LINK,
     MAKE,
+    REMOVE,
     SIZE,
     STAGE,
     STORE,
@@ -195,6 +198,7 @@ class Upload:
             await self._send_compat()
             return
         report.leftover = os.fsdecode(self._stage)
+        resume = resume and self._tools.lists  # else nobody could tell what else an earlier attempt has left
         await remote.run(script(STAGE, self._stage, "keep" if resume else "new"), what="making the working directory")
         for item in self._items:
             item.sent = None
@@ -204,18 +208,30 @@ class Upload:
         large = [item for item in due if self._is_large(item)]
         small = [item for item in due if not self._is_large(item)]
         self._tracker.phase("transfer", sum(i.entry.size for i in due), sum(i.entry.kind is Kind.FILE for i in due))
-        began, verified = time.monotonic(), report.verify_seconds
+        began = time.monotonic()
+        complete = False
         if self._tar:
-            await self._send_archives(small, alone=not large)
+            complete = await self._send_archives(small, alone=not large)
         else:
             await self._send_files(small)
         await self._send_runs(large, resume)
-        if not self._tar or large or self._tools.tar not in ("gnu", "bsdtar"):  # busybox forgets times of directories
+        if not complete or self._tools.tar not in ("gnu", "bsdtar"):  # busybox forgets times of directories
             await self._finish(large)
-        report.transfer_seconds += time.monotonic() - began - (report.verify_seconds - verified)
-        await self._verify([item for item in small if item.entry.kind is Kind.FILE])
-        self._tracker.phase("place")
-        await remote.run(script(COMMIT, self._stage, self._base), what="moving the files to their place")
+        report.transfer_seconds += time.monotonic() - began
+        await self._place([item for item in small if item.entry.kind is Kind.FILE])
+
+    async def _place(self, files: Sequence[Item]) -> None:
+        """Verify and move to its place what nobody else can write into any more: two copies of the same source to the
+        same target share a working directory, and the one that claims it first has it.
+        """
+        shared, self._stage = self._stage, self._stage + b"." + secrets.token_hex(4).encode()
+        try:
+            await self._remote.run(script(CLAIM, shared, self._stage), what="claiming the working directory")
+            await self._verify(files)
+            self._tracker.phase("place")
+            await self._remote.run(script(COMMIT, self._stage, self._base), what="moving the files to their place")
+        finally:
+            self._stage = shared  # where the next attempt finds it again
 
     async def _resume(self) -> None:
         """Take for sent what an earlier attempt left with the right digest."""
@@ -235,14 +251,14 @@ class Upload:
 
     # -- tar ---------------------------------------------------------------------------------------------------------
 
-    async def _send_archives(self, items: list[Item], *, alone: bool) -> None:
-        """All of it in one stream, or files in several with what needs them behind."""
+    async def _send_archives(self, items: list[Item], *, alone: bool) -> bool:
+        """All of it in one stream; or files in several, and then False: ``_finish`` has to follow."""
         files = [item for item in items if item.entry.kind is Kind.FILE]
         total = sum(item.entry.stored for item in files)
         count = min(self._options.parallel, max(total // LARGE, len(files) // _STREAM_FILES, 1))
         if count == 1 and alone:
             await self._send_archive(items)
-            return
+            return True
         directories = [item for item in items if item.entry.kind is Kind.DIRECTORY]
         first = [Item(replace(item.entry, mode=0o700), item.source) for item in directories]
         first += [item for item in items if item.entry.kind is Kind.SYMLINK]
@@ -257,6 +273,7 @@ class Upload:
             streams[-1].append(item)
             filled += item.entry.stored
         await gather([partial(self._send_archive, part) for part in streams if part], count)
+        return False
 
     async def _send_archive(self, items: Sequence[Item]) -> None:
         if not items:
@@ -462,10 +479,23 @@ class Upload:
             words += [self._there(item), mode, seconds]
         await self._in_batches(TOUCH, words, 3, "setting modes and times")
 
+    async def _compare_names(self) -> None:
+        """Everything is there, links and directories too, and nothing else: what an earlier attempt left goes."""
+        listed = await list_tree(self._remote, self._stage, [b""], self._options.limits)
+        there = {entry.name for entry in listed} - {b"", b"."}
+        wanted = {item.entry.name for item in self._items}
+        if wanted - there:
+            raise mismatch([os.fsdecode(name) for name in sorted(wanted - there)], "absence")
+        words = [os.path.join(self._stage, name) for name in sorted(there - wanted)]
+        for at in range(0, len(words), _BATCH):
+            await self._remote.run(script(REMOVE, *words[at : at + _BATCH]), what="rm")
+
     async def _verify(self, items: Sequence[Item]) -> None:
         """Compare what is there with what was sent. Large files were compared run by run."""
         report = self.report
         began = time.monotonic()
+        if self._tools.lists:
+            await self._compare_names()
         self._tracker.phase("verify", sum(item.entry.size for item in items), len(items))
         wanted = {item.entry.name: item for item in items}
         wrong: list[str] = []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import shutil
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,16 +18,18 @@ from fakekubelet import Container, FakeKubelet
 from fakekubelet import Pod as FakePod
 from kubeletclient import ClientCertificate, ClientError
 from kubeletclient.copy.common import LARGE
-from kubeletclient.copy.entries import Preserve
+from kubeletclient.copy.entries import Entry, Preserve
 from kubeletclient.copy.errors import (
     BadPath,
     CopyError,
     LocalFileFailed,
     NoStrategy,
     RemoteToolFailed,
+    SourceChanged,
     SourceMissing,
     VerificationFailed,
 )
+from kubeletclient.copy.fetch import Transfer
 from kubeletclient.copy.report import CopyReport, Progress
 from support.flavours import Flavour, flavour_fixture
 from support.trees import describe, every_kind, odd_names, toolset
@@ -377,3 +381,130 @@ def test_a_helper_is_lent_and_taken_back(world: World, tmp_path: Path) -> None:
     lent = {word for word in words if word.startswith(".kubewire-") and "/" not in word}
     assert len(lent) >= 2
     assert [name for name in lent if Path("/tmp", name).exists()] == []
+
+
+def test_several_streams_lose_neither_links_nor_directories(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("upload", "fetch"):
+        monkeypatch.setattr(f"kubeletclient.copy.{module}._STREAM_FILES", 2)
+    (tmp_path / "there").mkdir()
+    for tools in ("gnu", "busybox", "bsdtar"):
+        report = world.copy_in(world.root / "src", tmp_path / "there" / tools, tools, parallel=3)
+        assert report.connections > 2
+        assert describe(tmp_path / "there" / tools) == describe(world.root / "src")
+        world.copy_out(world.root / "src", tmp_path / tools, tools, parallel=3)
+        assert describe(tmp_path / tools) == describe(world.root / "src")
+
+
+@pytest.mark.parametrize("direction", ["in", "out"])
+def test_what_an_earlier_attempt_left_and_this_one_does_not_have_goes(
+    world: World, tmp_path: Path, direction: str
+) -> None:
+    """An interrupted copy, then another wish: nothing of the first comes to stand under a final name."""
+    source, target = tmp_path / "src", tmp_path / "target"
+    source.mkdir()
+    (source / "wanted").write_bytes(b"wanted")
+    (source / "other").write_bytes(bytes(3 << 20))
+
+    class Stop(Exception):
+        pass
+
+    def stop(progress: Progress) -> None:
+        if progress.phase == "verify":
+            raise Stop
+
+    copy = world.copy_in if direction == "in" else world.copy_out
+    if world.flavour.name == "blocking":
+        with pytest.raises(Stop):
+            copy(source, target, progress=stop)
+    copy(source, target, resume=True, exclude=["other"])
+    assert [path.name for path in target.iterdir()] == ["wanted"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["src", "target"]
+
+
+def test_two_copies_of_the_same_at_once_do_not_mix(world: World, tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(os.urandom(1 << 20) * 20)
+    pod = world.node.pod("gnu")
+    calls = [lambda: pod.copy_in(tmp_path / "large", tmp_path / "target") for _ in range(4)]
+    for _ in range(3):
+        outcomes = world.flavour.together(calls)
+        if any(isinstance(outcome, CopyReport) for outcome in outcomes):
+            assert (tmp_path / "target").read_bytes() == (tmp_path / "large").read_bytes()
+        assert all(isinstance(outcome, CopyReport | ClientError) for outcome in outcomes)
+
+
+def test_a_large_file_that_changes_on_the_way_out_is_no_success(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("common", "fetch"):
+        monkeypatch.setattr(f"kubeletclient.copy.{module}.LARGE", 1 << 20)
+    monkeypatch.setattr("kubeletclient.copy.common._LONGEST", 1 << 20)
+    large = tmp_path / "large"
+    large.write_bytes(b"A" * (4 << 20))
+    os.utime(large, (1_000_000_000, 1_000_000_000))
+    check = Transfer._check_unchanged
+
+    async def change(self: Transfer, files: Sequence[Entry]) -> None:
+        """Somebody writes to it when all runs have come, each right in itself."""
+        large.write_bytes(b"B" * (4 << 20))
+        await check(self, files)
+
+    monkeypatch.setattr(Transfer, "_check_unchanged", change)
+    with pytest.raises(SourceChanged, match="changed while it was copied"):
+        world.copy_out(large, tmp_path / "target", parallel=1)
+    assert not (tmp_path / "target").exists()
+
+
+def test_a_dry_run_of_a_stream_writes_nothing(world: World, tmp_path: Path) -> None:
+    (tmp_path / "old").write_bytes(b"old")
+    assert world.copy_in(io.BytesIO(b"new"), tmp_path / "old", dry_run=True).dry_run
+    assert (tmp_path / "old").read_bytes() == b"old"
+    out = io.BytesIO()
+    assert world.copy_out(tmp_path / "old", out, dry_run=True).dry_run
+    assert out.getvalue() == b""
+
+
+def test_links_that_lead_out_of_the_tree_can_be_followed(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kubeletclient.copy.upload.LARGE", 1 << 20)
+    (tmp_path / "outside").write_bytes(bytes(2 << 20))
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "link").symlink_to("../outside")
+    for copy in (world.copy_in, world.copy_out):
+        copy(tmp_path / "src", tmp_path / copy.__name__, preserve=Preserve(links="follow"))
+        assert (tmp_path / copy.__name__ / "link").read_bytes() == bytes(2 << 20)
+        assert not (tmp_path / copy.__name__ / "link").is_symlink()
+
+
+@pytest.mark.parametrize("tools", ["gnu", "busybox"])
+@pytest.mark.parametrize("left_out", ["a", "b"])
+def test_one_name_of_two_can_be_left_out(world: World, tmp_path: Path, tools: str, left_out: str) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "a").write_bytes(b"data")
+    os.link(tmp_path / "src" / "a", tmp_path / "src" / "b")
+    world.copy_out(tmp_path / "src", tmp_path / "out", tools, exclude=[left_out])
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == {
+        "b" if left_out == "a" else "a": b"data"
+    }
+
+
+def test_a_copy_that_was_cancelled_has_left(world: World, tmp_path: Path) -> None:
+    if world.flavour.name != "asyncio":
+        pytest.skip("the blocking flavour has nothing to cancel")
+
+    async def cancelled() -> int:
+        tasks = [
+            asyncio.ensure_future(world.node.pod("gnu").copy_in(world.root / "src", tmp_path / f"t{number}"))
+            for number in range(8)
+        ]
+        await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        return sum(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
+
+    assert world.flavour.do(cancelled) == 8
+    assert [thread.name for thread in threading.enumerate() if thread.name == "kubewire-copy"] == []
+    assert list(tmp_path.glob("t*")) == []

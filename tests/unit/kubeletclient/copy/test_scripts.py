@@ -55,7 +55,7 @@ def test_list_and_manifest_tell_odd_names(shell: dict[str, str], tmp_path: Path)
     assert (last, nothing) == (b"end", b"")
     names = [record.split(b" ", 7)[7] for record in records]
     assert sorted(names) == sorted([b"./t", *(b"./t/" + name for name in ODD_NAMES)])
-    summed = run(shell, scripts.MANIFEST, os.fsencode(tmp_path), "sha256sum", b"./t")
+    summed = run(shell, scripts.MANIFEST, os.fsencode(tmp_path), "sha256sum", "", b"./t")
     for name in ODD_NAMES:
         escaped = name.replace(b"\\", b"\\\\").replace(b"\n", b"\\n")  # as GNU's tools print it
         assert any(b" ./t/" + form + b"\n" in summed for form in (name, escaped))
