@@ -6,7 +6,9 @@ Theory of operation
 ``feed`` takes whatever the network gave, of any size, and calls the receiver: ``begin(entry)`` for each member, then
 ``data(offset, view)`` for the pieces of a file, in order, then ``end()``. Nothing is assembled but headers: content
 goes through as views of the caller's buffer, valid during the call. An archive ends with a block of zeros (writers
-pad with more); what follows it is passed over, and a stream that stops before that block is an error in ``close``.
+pad with more). Anything but zeros behind it is an error, since readers differ there: GNU tar stops, busybox goes on
+behind a lone block, so members there would pass one reader unseen and be unpacked by another. A stream that stops
+before that block is an error in ``close``.
 
 The reader is not a policy: names are handed on as they stand, ``..`` included. What may be written where is for the
 receiver to judge (``extract``), and only the sizes of things are judged here (``TreeLimits``).
@@ -100,6 +102,7 @@ class TarReader:
         at = 0
         while at < size:
             if self.ended:
+                self._check_padding(view[at:])
                 return
             if self._left:
                 at = self._content(view, at)
@@ -129,6 +132,10 @@ class TarReader:
                 f"the archive is cut off: {self.fed} bytes came, and it stops {where} without its end mark",
                 hint="the remote tar was ended early or could not read its source; its stderr says more",
             )
+
+    def _check_padding(self, view: memoryview) -> None:
+        if view.tobytes().strip(b"\0"):
+            raise ArchiveError("something follows the end mark of the archive", hint="do not trust this container")
 
     # -- content -----------------------------------------------------------------------------------------------------
 

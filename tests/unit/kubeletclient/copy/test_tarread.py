@@ -46,6 +46,18 @@ def read(data: bytes, step: int | None = None, limits: TreeLimits = TreeLimits()
     return seen
 
 
+@pytest.mark.parametrize("step", [None, 1, 512, 700])
+@pytest.mark.parametrize("zeros", [1, 2, 20])
+def test_nothing_but_zeros_follows_the_end_mark(zeros: int, step: int | None) -> None:
+    first = header(Entry(b"first", Kind.FILE, 0o644, 0, 0))
+    second = header(Entry(b"second", Kind.FILE, 0o644, 0, 0))  # busybox unpacks it behind a lone block of zeros
+    with pytest.raises(ArchiveError, match="follows the end mark"):
+        read(first + bytes(512 * zeros) + second + trailer(), step)
+    with pytest.raises(ArchiveError, match="follows the end mark"):
+        read(first + bytes(512 * zeros + 7) + b"x", step)
+    assert [entry.name for entry in read(first + bytes(512 * zeros + 7), step).entries] == [b"first"]
+
+
 TARS: dict[str, Sequence[str]] = {
     "gnu": ("tar", "-cf", "-", "src"),
     "gnu sparse": ("tar", "-Scf", "-", "src"),
