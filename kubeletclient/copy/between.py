@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from typing import Final
 
 from kubeletclient.copy.checksums import Checksum, add_zeros, new_checksum
 from kubeletclient.copy.common import attempts, mismatch, stage_name
-from kubeletclient.copy.directories import safe_parts
+from kubeletclient.copy.directories import Parts, safe_parts
 from kubeletclient.copy.entries import Entry, Kind
 from kubeletclient.copy.errors import ArchiveError, BadPath, NoStrategy, SourceMissing, UnsafeEntry
 from kubeletclient.copy.options import CopyOptions
@@ -24,6 +24,8 @@ from kubeletclient.copy.specs import split_remote
 from kubeletclient.copy.tarread import TarReader
 
 __all__ = ["Between"]
+
+_HINT: Final = "nothing of it came to its place; do not trust this container"
 
 
 class Between:
@@ -40,14 +42,13 @@ class Between:
     ) -> None:
         self._source, self._path = source, path
         self._remote, self._target = target, to
-        self._options = replace(options, resume=False)  # a stream begins at its beginning
+        self._options = options
         self._tracker = tracker
         self.report = CopyReport("between", [os.fsdecode(path)], os.fsdecode(to))
 
     async def run(self) -> CopyReport:
         """Do all of it; errors as of ``Upload.run``."""
-        if self._options.compression is not None or self._options.filter:
-            raise BadPath("between containers nothing is compressed or left out", hint="copy through this machine")
+        self._check_choices()
         base, name = split_remote(self._path)
         there, here = await probe(self._source, [self._path]), await self._check_target()
         if there.paths[:1] == ("missing",):
@@ -56,6 +57,12 @@ class Between:
             raise NoStrategy("between containers both need sh and tar", hint="copy through this machine")
         directory, last = split_remote(self._target)
         inside = here.paths[0] == "directory"
+        if not (name or inside):
+            raise BadPath(
+                f"{os.fsdecode(self._path)!r} stands for what is in it, and {os.fsdecode(self._target)!r} is no"
+                " directory in the container",
+                hint="make the directory first, or name the source without the dot at its end",
+            )
         target_base = self._target if inside else directory
         final = name if inside else last
         algorithm = next(
@@ -68,6 +75,9 @@ class Between:
         self._algorithm = algorithm
         self.report.verification = algorithm or "none"
         self.report.strategy = f"tar ({there.tar} to {here.tar})"
+        self.report.dry_run = self._options.dry_run
+        if self._options.dry_run:
+            return self.report
         stage = os.path.join(target_base, stage_name(self._path, self._target))
 
         async def attempt(resume: bool) -> None:
@@ -77,6 +87,20 @@ class Between:
         self.report.leftover = None
         self.report.route, self.report.transport = self._remote.route, self._remote.transport
         return self.report
+
+    def _check_choices(self) -> None:
+        """Raises BadPath for a choice that would have no effect: a stream from tar to tar begins at its beginning."""
+        options = self._options
+        for given, what in (
+            (options.compression is not None, "nothing is compressed"),
+            (bool(options.filter), "nothing is left out"),
+            (options.preserve.links != "keep", "links are kept as they stand"),
+            (not options.preserve.modes, "modes are kept"),
+            (options.strategy not in ("auto", "tar"), "tar is the only strategy"),
+            (options.resume, "nothing is resumed"),
+        ):
+            if given:
+                raise BadPath(f"between containers {what}", hint="leave that choice out, or copy through this machine")
 
     async def _check_target(self) -> Tools:
         directory, name = split_remote(self._target)
@@ -158,6 +182,7 @@ class _Witness:
         self._algorithm, self._name, self._report, self._tracker = algorithm, name, report, tracker
         self.digests: dict[bytes, str] = {}
         self.directories: list[Entry] = []
+        self._kinds: dict[bytes, Kind] = {}
         self._sum: Checksum | None = None
         self._entry = Entry(b"", Kind.FILE)
         self._at = 0
@@ -170,6 +195,7 @@ class _Witness:
         if entry.kind not in (Kind.FILE, Kind.DIRECTORY, Kind.SYMLINK, Kind.HARDLINK):
             raise ArchiveError(f"{entry.name!r} is a {entry.kind.value}, which is not copied")
         entry.name = b"/".join(parts)
+        self._check_place(entry, parts)
         self._entry, self._at = entry, 0
         report = self._report
         report.files += entry.kind is Kind.FILE
@@ -179,6 +205,27 @@ class _Witness:
         report.links += entry.kind in (Kind.SYMLINK, Kind.HARDLINK)
         report.bytes += entry.size
         self._sum = new_checksum(self._algorithm) if self._algorithm and entry.kind is Kind.FILE else None
+
+    def _check_place(self, entry: Entry, parts: Parts) -> None:
+        """What the target's tar might follow out of the working directory, or write twice, does not get there."""
+        kinds = self._kinds
+        if entry.name in kinds:
+            raise UnsafeEntry(f"the source container sent {entry.name!r} twice", hint=_HINT)
+        for depth in range(1, len(parts)):
+            above = b"/".join(parts[:depth])
+            if kinds.get(above, Kind.DIRECTORY) is not Kind.DIRECTORY:
+                raise UnsafeEntry(
+                    f"the source container sent {entry.name!r} below {above!r}, a {kinds[above].value}", hint=_HINT
+                )
+        if entry.kind is Kind.HARDLINK:
+            target = b"/".join(safe_parts(entry.target, 4096))
+            if kinds.get(target) not in (Kind.FILE, Kind.HARDLINK):
+                raise UnsafeEntry(
+                    f"the source container sent {entry.name!r} as a hard link to {entry.target!r}, which is no file of"
+                    " this copy",
+                    hint=_HINT,
+                )
+        kinds[entry.name] = entry.kind
 
     def data(self, offset: int, view: memoryview) -> None:
         """As ``Receiver.data``."""

@@ -247,6 +247,45 @@ def test_container_to_container(world: World, tmp_path: Path) -> None:
     assert renamed == {name: facts[:4] for name, facts in describe(world.root / "src" / "plain").items()}
 
 
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"preserve": Preserve(links="skip")},
+        {"preserve": Preserve(modes=False)},
+        {"strategy": "files"},
+        {"strategy": "compat"},
+        {"resume": True},
+        {"compression": "gzip"},
+        {"exclude": ["*.tmp"]},
+    ],
+    ids=repr,
+)
+def test_container_to_container_refuses_what_has_no_effect(
+    world: World, tmp_path: Path, choices: dict[str, Any]
+) -> None:
+    pod, other = world.node.pod("gnu"), world.node.pod("busybox")
+    with pytest.raises(BadPath, match="between containers"):
+        world.flavour.do(lambda: pod.copy_to(world.root / "src" / "plain", other, tmp_path, **choices))
+    assert os.listdir(tmp_path) == []
+
+
+def test_container_to_container_dry_run_changes_nothing(world: World, tmp_path: Path) -> None:
+    pod, other = world.node.pod("gnu"), world.node.pod("busybox")
+    report: CopyReport = world.flavour.do(
+        lambda: pod.copy_to(world.root / "src", other, tmp_path, dry_run=True, resume=False)
+    )
+    assert (report.dry_run, os.listdir(tmp_path)) == (True, [])
+
+
+@pytest.mark.parametrize("end", ["/.", "/./"])
+def test_container_to_container_content_needs_a_directory(world: World, tmp_path: Path, end: str) -> None:
+    pod, other = world.node.pod("gnu"), world.node.pod("busybox")
+    (tmp_path / "plain").write_text("mine")
+    with pytest.raises(BadPath, match="is no directory"):
+        world.flavour.do(lambda: pod.copy_to(f"{world.root}/src{end}", other, tmp_path / "new"))
+    assert {name: (tmp_path / name).read_text() for name in os.listdir(tmp_path)} == {"plain": "mine"}
+
+
 def test_a_dry_run_changes_nothing(world: World, tmp_path: Path) -> None:
     before = describe(tmp_path)
     report = world.copy_in(world.root / "src", tmp_path, dry_run=True)
