@@ -123,9 +123,7 @@ class Between:
         self._tracker.phase("transfer")
         began = time.monotonic()
         flags = "p" + ("" if self._options.preserve.times else "m") + ("" if self._options.preserve.owners else "o")
-        words = script(
-            PACK % (there.tar_command, ""), base if name else self._path, sparse, b"./" + name if name else b"."
-        )
+        words = script(PACK % there.tar_command, base if name else self._path, sparse, b"./" + name if name else b".")
         await remote.run(script(UNPACK % here.tar_command, stage, flags), what="tar", stdin=self._pieces(words, reader))
         if here.tar not in ("gnu", "bsdtar") and self._options.preserve.times and "touch" in here.names:
             await self._touch(receiver.directories, stage)  # busybox forgets times of directories

@@ -5,18 +5,19 @@ from __future__ import annotations
 import binascii
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from kubeletclient.copy.errors import ArchiveError, NoStrategy
 from kubeletclient.copy.remote import Tools
 
 __all__ = [
+    "Inflater",
     "base64_lines",
     "base64_reader",
     "check_compression",
     "compressed",
     "inflater",
-    "packer",
+    "packed",
     "unpacker",
 ]
 
@@ -35,9 +36,16 @@ def check_compression(compression: str | None, tools: Tools) -> None:
         _zstandard()
 
 
-def packer(compression: str | None) -> str:
-    """What a script in the container appends to a command to compress its output."""
-    return {None: "", "gzip": " | gzip -1 -c", "zstd": " | zstd -1 -q -c"}[compression]
+def packed(body: str, compression: str | None) -> str:
+    """A script whose output is that of ``body``, compressed, and whose status, too: a pipe has that of its last
+    command, so that of the first goes around it, through descriptor 3.
+    """
+    if compression is None:
+        return body
+    tool = {"gzip": "gzip -1 -c", "zstd": "zstd -1 -q -c"}[compression]
+    return f"""{{ {{ {{ (
+{body}
+); echo $? >&3; }} | {tool} >&4; }} 3>&1 | {{ read -r s; exit "$s"; }}; }} 4>&1"""
 
 
 def unpacker(compression: str | None) -> str:
@@ -60,13 +68,21 @@ def compressed(pieces: Iterable[memoryview | bytes], compression: str | None) ->
     yield packing.flush()
 
 
-def inflater(take: Callable[[memoryview], object], compression: str | None) -> Callable[[memoryview], object]:
-    """A function that inflates what it is given and hands it to ``take``, at most a MiB at a time."""
+class Inflater(Protocol):
+    """Takes what came, and hands on what it stands for."""
+
+    def __call__(self, data: memoryview) -> None:
+        """Take the next bytes. Raises ArchiveError for what cannot be inflated."""
+
+    def close(self) -> None:
+        """All has come. Raises ArchiveError where the stream had not ended."""
+
+
+def inflater(take: Callable[[memoryview], object], compression: str | None) -> Inflater:
+    """Inflates what it is given and hands it to ``take``, at most a MiB at a time."""
     if compression is None:
-        return take
-    if compression == "zstd":
-        return _Zstd(take).feed
-    return _Gzip(take).feed
+        return _Plain(take)
+    return _Zstd(take) if compression == "zstd" else _Gzip(take)
 
 
 def base64_lines(pieces: Iterable[memoryview | bytes]) -> Iterator[bytes]:
@@ -75,9 +91,27 @@ def base64_lines(pieces: Iterable[memoryview | bytes]) -> Iterator[bytes]:
         yield binascii.b2a_base64(piece)
 
 
-def base64_reader(take: Callable[[memoryview], object]) -> Callable[[memoryview], object]:
-    """A function that decodes the text it is given and hands it to ``take``."""
-    return _Base64(take).feed
+def base64_reader(take: Callable[[memoryview], object]) -> Inflater:
+    """Decodes the text it is given and hands it to ``take``."""
+    return _Base64(take)
+
+
+def _cut_off(what: str) -> ArchiveError:
+    return ArchiveError(
+        f"the container's {what} came without its end, though the command succeeded",
+        hint="its runtime loses output; another attempt may get all of it",
+    )
+
+
+class _Plain:
+    def __init__(self, take: Callable[[memoryview], object]) -> None:
+        self._take = take
+
+    def __call__(self, data: memoryview) -> None:
+        self._take(data)
+
+    def close(self) -> None:
+        pass  # nothing in it tells its end
 
 
 class _Base64:
@@ -85,20 +119,29 @@ class _Base64:
         self._take = take
         self._carry = b""
 
-    def feed(self, view: memoryview) -> None:
-        text = self._carry + bytes(view).replace(b"\n", b"")
+    def __call__(self, data: memoryview) -> None:
+        text = self._carry + bytes(data).replace(b"\n", b"")
         whole = len(text) // 4 * 4
         self._carry = text[whole:]
         if whole:
-            self._take(memoryview(binascii.a2b_base64(text[:whole])))
+            try:
+                plain = binascii.a2b_base64(text[:whole])
+            except binascii.Error as error:
+                raise ArchiveError(f"the container's base64 sent no base64: {error}") from None
+            self._take(memoryview(plain))
+
+    def close(self) -> None:
+        if self._carry:
+            raise _cut_off("base64")
 
 
 class _Gzip:
     def __init__(self, take: Callable[[memoryview], object]) -> None:
         self._take = take
         self._inflate = zlib.decompressobj(_GZIP)
+        self._ended = False
 
-    def feed(self, data: memoryview) -> None:
+    def __call__(self, data: memoryview) -> None:
         rest: memoryview | bytes = data
         while len(rest):
             try:
@@ -108,22 +151,54 @@ class _Gzip:
             if plain:
                 self._take(memoryview(plain))
             rest = self._inflate.unconsumed_tail
-            if self._inflate.eof:
+            self._ended = self._inflate.eof
+            if self._ended:
                 rest = self._inflate.unused_data
                 self._inflate = zlib.decompressobj(_GZIP)
+
+    def close(self) -> None:
+        if not self._ended:
+            raise _cut_off("gzip")
+
+
+class _Writable:
+    """Apart from its reader, which must not look like a file: those are written to, not called."""
+
+    def __init__(self, reader: _Zstd) -> None:
+        self._reader = reader
+
+    def write(self, data: bytes) -> int:
+        self._reader.hand_on(memoryview(data))
+        return len(data)
 
 
 class _Zstd:
     def __init__(self, take: Callable[[memoryview], object]) -> None:
         self._take = take
-        self._writer = _zstandard().ZstdDecompressor().stream_writer(self)
+        self._module = _zstandard()
+        self._writer = self._module.ZstdDecompressor().stream_writer(_Writable(self))
+        self._came = False
 
-    def write(self, data: bytes) -> int:
-        self._take(memoryview(data))
-        return len(data)
+    def hand_on(self, data: memoryview) -> None:
+        self._take(data)
 
-    def feed(self, data: memoryview) -> None:
-        self._writer.write(data)
+    def __call__(self, data: memoryview) -> None:
+        self._came = self._came or len(data) > 0
+        try:
+            self._writer.write(data)
+        except self._module.ZstdError as error:
+            raise ArchiveError(f"the container's zstd sent no zstd: {error}") from None
+
+    def close(self) -> None:
+        # The writer does not tell whether a frame is open. One more frame comes out as itself only where none is.
+        mark, seen = b"the end", bytearray()
+        self._take = seen.extend
+        try:
+            self._writer.write(self._module.ZstdCompressor().compress(mark))
+        except self._module.ZstdError:
+            seen.clear()
+        if not self._came or seen != mark:
+            raise _cut_off("zstd")
 
 
 def _zstandard() -> Any:  # noqa: ANN401 - a module that may be missing

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from kubeletclient.copy.checksums import ALGORITHMS, new_checksum
 from kubeletclient.copy.common import LARGE, MIB, Run, gather, mismatch, runs_of
-from kubeletclient.copy.compress import base64_reader, inflater, packer
+from kubeletclient.copy.compress import base64_reader, inflater, packed
 from kubeletclient.copy.directories import Parts, Root, local_failure, safe_parts
 from kubeletclient.copy.entries import Entry, Kind, Received
 from kubeletclient.copy.errors import ArchiveError, SourceChanged, UnsafeEntry
@@ -140,7 +140,7 @@ class Transfer:
         if source.prefix is not None:
             words = ["tar", "cf", "-", os.fsdecode(os.path.join(source.base, source.name))]
         elif self._tools.shell:
-            body = PACK % (self._tools.tar_command, packer(options.compression))
+            body = packed(PACK % self._tools.tar_command, options.compression)
             words = script(body, source.base, self._sparse + follow, b"./" + source.name)
         else:
             below = os.fsdecode(source.name)
@@ -175,15 +175,15 @@ class Transfer:
         """Just these files in one stream."""
         extractor = self._extractor()
         receiver = _Renamed(self, extractor, {entry.name for entry in files})
-        tar, pack = self._tools.tar_command, packer(self._options.compression)
+        tar, compression = self._tools.tar_command, self._options.compression
         names = [b"./" + entry.name for entry in files]
         option = _NO_RECURSION.get(self._tools.tar or "")
         stdin: object = None
         if option is not None:
-            words = script(SELECT % (tar, option, pack), self.source.base, self._sparse)
+            words = script(packed(SELECT % (tar, option), compression), self.source.base, self._sparse)
             stdin = (b"\0".join([*names[at : at + 500], b""]) for at in range(0, len(names), 500))
         else:
-            words = script(PACK % (tar, pack), self.source.base, "", *names)
+            words = script(packed(PACK % tar, compression), self.source.base, "", *names)
         await self._unpack(words, receiver, extractor, stdin)
         receiver.check()
 
@@ -193,9 +193,9 @@ class Transfer:
         reader = TarReader(receiver, self._options.limits)
         self._report.connections += 1
         try:
-            await self._remote.run(
-                words, what="tar", stdin=stdin, stdout=inflater(reader.feed, self._options.compression)
-            )
+            plain = inflater(reader.feed, self._options.compression)
+            await self._remote.run(words, what="tar", stdin=stdin, stdout=plain)
+            plain.close()
             reader.close()
         finally:
             extractor.abort()
@@ -233,13 +233,14 @@ class Transfer:
         try:
             await self._remote.run(
                 script(
-                    SHOW[tool] % packer(self._options.compression),
+                    packed(SHOW[tool], None if tool == "base64" else self._options.compression),
                     path,
                     str(entry.size if entry.size >= 0 else 1 << 62),
                 ),
                 what=tool,
                 stdout=plain,
             )
+            plain.close()
             if entry.size < 0:
                 shown.size = at
                 self._report.bytes += at
@@ -312,14 +313,15 @@ class Transfer:
             progress(len(view))
 
         self._report.connections += 1
-        compression = self._options.compression
+        plain = inflater(take, self._options.compression)
         try:
             await self._remote.run(
-                script(FETCH % packer(compression), self._path(entry), str(first), str(count), tool),
+                script(packed(FETCH, self._options.compression), self._path(entry), str(first), str(count), tool),
                 what="dd",
-                stdout=inflater(take, compression),
+                stdout=plain,
                 stderr=said,
             )
+            plain.close()
         finally:
             os.close(fd)
         right = checksum is None or said.value.split()[:1] == [checksum.hexdigest().encode()]

@@ -105,7 +105,7 @@ done
 
 FETCH: Final = """
 d "$1"
-dd if="$v" bs=1048576 skip="$2" count="$3" 2>/dev/null%s || exit 4
+dd if="$v" bs=1048576 skip="$2" count="$3" 2>/dev/null || exit 4
 [ "$4" = - ] || dd if="$v" bs=1048576 skip="$2" count="$3" 2>/dev/null | "$4" >&2
 """
 """File, first MiB, number of MiB, tool or "-": that part of the file on stdout, its digest on stderr."""
@@ -183,9 +183,9 @@ shift 2
 n=$#
 for a; do d "$a"; set -- "$@" "$v"; done
 shift "$n"
-%s -c$flags -f - "$@"%s
+%s -c$flags -f - "$@"
 """
-"""Directory, flags, then paths below it: an archive on stdout. The form takes tar and a command that compresses."""
+"""Directory, flags, then paths below it: an archive on stdout. The form takes tar."""
 
 SIZE: Final = """
 d "$1"
@@ -246,12 +246,12 @@ WHOLE: Final = {
 """Ways to store stdin as a file, by tool: file, size. The forms take a command that inflates; text is never packed."""
 
 SHOW: Final = {
-    "cat": 'd "$1"; cat "$v"%s',
-    "dd": 'd "$1"; dd if="$v" bs=1048576 2>/dev/null%s',
-    "head": 'd "$1"; head -c "$2" "$v"%s',
-    "base64": 'd "$1"; base64 "$v"%.0s',
+    "cat": 'd "$1"; cat "$v"',
+    "dd": 'd "$1"; dd if="$v" bs=1048576 2>/dev/null',
+    "head": 'd "$1"; head -c "$2" "$v"',
+    "base64": 'd "$1"; base64 "$v"',
 }
-"""Ways to show a file, by tool: file, size. The forms take a command that compresses."""
+"""Ways to show a file, by tool: file, size. Text is never compressed."""
 
 REPLACE: Final = """
 d "$1"; p=$v
@@ -289,10 +289,9 @@ for a; do d "$a"; readlink "$v" || exit 4; printf '\\000'; done
 
 SELECT: Final = """
 d "$1"; cd "$v" || exit 3
-%s -c$2 -f - --null %s -T -%s
+%s -c$2 -f - --null %s -T -
 """
-"""Directory, flags; paths below it on stdin: an archive of just these on stdout. The form takes tar, an option and a
-command that compresses."""
+"""Directory, flags; paths below it on stdin: an archive of just these on stdout. The form takes tar and an option."""
 
 RENAME: Final = """
 d "$1"; cd "$v" || exit 3

@@ -20,7 +20,7 @@ from kubeletclient.copy.compress import (
     check_compression,
     compressed,
     inflater,
-    packer,
+    packed,
     unpacker,
 )
 from kubeletclient.copy.errors import BadPath, NoStrategy, SourceMissing
@@ -115,7 +115,9 @@ async def to_stream(
 
     began = time.monotonic()
     stdout = base64_reader(take) if tool == "base64" else inflater(take, options.compression)
-    await remote.run(script(SHOW[tool] % packer(options.compression), source), what=tool, stdout=stdout)
+    body = packed(SHOW[tool], None if tool == "base64" else options.compression)
+    await remote.run(script(body, source), what=tool, stdout=stdout)
+    stdout.close()
     target.flush()
     report.connections, report.transfer_seconds = 1, time.monotonic() - began
     report.route, report.transport = remote.route, remote.transport

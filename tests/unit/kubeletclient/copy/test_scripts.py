@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kubeletclient.copy import scripts
+from kubeletclient.copy.compress import inflater, packed
 from kubeletclient.copy.scripts import argument, script
 from support.trees import ODD_NAMES, describe, every_kind, odd_names, toolset
 
@@ -138,7 +139,7 @@ def test_runs_are_stored_read_back_and_fetched(shell: dict[str, str], tmp_path: 
     assert (tmp_path / "f").read_bytes() == data
     sums = run(shell, scripts.SUMS, path, "md5sum", "0", "1", "1", "2")
     assert sums.split(b"\n")[:2] == [head.strip(), tail.strip()]
-    words = script(scripts.FETCH % "", path, "1", "2", "md5sum")
+    words = script(scripts.FETCH, path, "1", "2", "md5sum")
     done = subprocess.run([os.path.join(shell["PATH"], "sh"), *words[1:]], env=shell, capture_output=True, check=True)
     assert (done.stdout, done.stderr) == (data[mib:], tail)
 
@@ -147,7 +148,7 @@ def test_runs_are_stored_read_back_and_fetched(shell: dict[str, str], tmp_path: 
 def test_whole_files(shell: dict[str, str], tmp_path: Path, tool: str) -> None:
     path, data = os.fsencode(tmp_path / "-n\n"), os.urandom(300_000)
     run(shell, scripts.WHOLE[tool] % "", path, str(len(data)), stdin=data)
-    assert run(shell, scripts.SHOW[tool] % "", path, str(len(data))) == data
+    assert run(shell, scripts.SHOW[tool], path, str(len(data))) == data
 
 
 def test_replace_compares_first(shell: dict[str, str], tmp_path: Path) -> None:
@@ -164,3 +165,20 @@ def test_replace_compares_first(shell: dict[str, str], tmp_path: Path) -> None:
         == b""
     )
     assert target.read_bytes() == b"hello"
+
+
+@pytest.mark.parametrize("compression", [None, "gzip", "zstd"])
+@pytest.mark.parametrize("code", [0, 3, 7])
+def test_compression_does_not_hide_how_a_command_ended(tmp_path: Path, compression: str | None, code: int) -> None:
+    body = packed(f'd "$1"; printf "%s" "$v"; cat; exit {code}', compression)
+    for name in SHELLS:
+        path = toolset(tmp_path / name, ["cat", "gzip", "zstd"], shell=name)
+        words = script(body, b"a\nb")
+        words[0] = os.path.join(path, words[0])
+        done = subprocess.run(words, env={"PATH": path}, input=b" and stdin", capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (code, b"")
+        plain = bytearray()
+        reader = inflater(plain.extend, compression)
+        reader(memoryview(done.stdout))
+        reader.close()
+        assert plain == b"a\nb and stdin"
