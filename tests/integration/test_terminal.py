@@ -119,7 +119,7 @@ def test_restored_when_the_connection_is_lost(kubelet: FakeKubelet, options: lis
 
 
 def test_restored_when_the_time_is_up(options: list[str]) -> None:
-    with Terminal(["exec", "-it", "--timeout=5", *options, "demo", "-c", "keys", "--", "x"]) as terminal:
+    with kubewire(["exec", "-it", "--timeout=5", *options, "demo", "-c", "keys", "--", "x"]) as terminal:
         terminal.until(b"ready")
         assert terminal.raw
         assert terminal.wait() == 255
@@ -128,7 +128,7 @@ def test_restored_when_the_time_is_up(options: list[str]) -> None:
 
 
 def test_never_raw_when_there_is_no_session(options: list[str]) -> None:
-    with Terminal(["exec", "-it", *options, "no-such-pod", "-c", "keys", "--", "x"]) as terminal:
+    with kubewire(["exec", "-it", *options, "no-such-pod", "-c", "keys", "--", "x"]) as terminal:
         assert terminal.wait() == 255
         terminal.assert_restored()
         assert b"pod does not exist" in terminal.seen
