@@ -95,6 +95,12 @@ class Download:
         missing = [path for path, kind in zip(paths, tools.paths, strict=False) if kind == "missing"]
         if missing:
             raise SourceMissing(f"{os.fsdecode(missing[0])!r} does not exist in the container", hint="check its path")
+        for path, kind in zip(paths, tools.paths, strict=False):
+            if kind == "other":
+                raise BadPath(
+                    f"{os.fsdecode(path)!r} in the container is neither a file nor a directory",
+                    hint="a FIFO, a socket or a device is not copied: read it by a command of your own",
+                )
         self._local = target = _local_target(self._target)
         self._sources.clear()
         if not target.inside and (len(paths) > 1 or self._target.endswith(b"/")):

@@ -149,7 +149,9 @@ class Tools:
     uid: int | None
     fullblock: bool
     paths: tuple[str, ...] = ()
-    """For each path asked about: ``directory``, ``file``, ``link`` (to nothing) or ``missing``."""
+    """For each path asked about, links followed: ``directory``, ``file`` (a regular one), ``other`` (a FIFO, a socket
+    or a device, whose reading may wait for ever), ``link`` (to nothing) or ``missing``. Empty without a shell.
+    """
 
     def digest(self, wanted: str) -> str | None:
         """The digest to verify with: the one wanted, or for ``auto`` the cheapest that is there; None without one.

@@ -69,7 +69,8 @@ printf '\\nuid=%s\\n' "$(id -u 2>/dev/null)"
 if dd if=/dev/null iflag=fullblock count=1 2>/dev/null; then printf 'fullblock\\n'; fi
 for a; do
   d "$a"
-  if [ -d "$v" ]; then k=directory; elif [ -e "$v" ]; then k=file; elif [ -L "$v" ]; then k=link; else k=missing; fi
+  if [ -d "$v" ]; then k=directory; elif [ -f "$v" ]; then k=file; elif [ -e "$v" ]; then k=other
+  elif [ -L "$v" ]; then k=link; else k=missing; fi
   printf 'path=%s\\n' "$k"
 done
 printf 'end\\n'

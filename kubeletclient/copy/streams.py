@@ -94,7 +94,7 @@ async def to_stream(
     if tools.paths[0] == "missing":
         raise SourceMissing(f"{os.fsdecode(source)!r} does not exist in the container", hint="check its path")
     if tools.paths[0] != "file":
-        raise BadPath(f"{os.fsdecode(source)!r} is no file", hint="only one file can go to a stream")
+        raise BadPath(f"{os.fsdecode(source)!r} is no regular file", hint="only one file can go to a stream")
     tool = _tool([each for each in SHOW if each != "head"], tools)
     checksum = _digest(tools, options, report)
     report.strategy, report.compression = f"stream ({tool})", options.compression

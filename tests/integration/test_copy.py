@@ -286,6 +286,16 @@ def test_container_to_container_content_needs_a_directory(world: World, tmp_path
     assert {name: (tmp_path / name).read_text() for name in os.listdir(tmp_path)} == {"plain": "mine"}
 
 
+@pytest.mark.parametrize("tools", ["gnu", "busybox", "no tar"])
+def test_a_fifo_is_refused_as_a_source(world: World, tmp_path: Path, tools: str) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(BadPath, match="is no regular file"):
+        world.copy_out(tmp_path / "fifo", io.BytesIO(), tools)
+    with pytest.raises(BadPath, match="neither a file nor a directory"):
+        world.copy_out(tmp_path / "fifo", tmp_path / "out", tools)
+    assert os.listdir(tmp_path) == ["fifo"]
+
+
 def test_a_dry_run_changes_nothing(world: World, tmp_path: Path) -> None:
     before = describe(tmp_path)
     report = world.copy_in(world.root / "src", tmp_path, dry_run=True)

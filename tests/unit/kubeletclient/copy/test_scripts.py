@@ -10,6 +10,7 @@ import pytest
 
 from kubeletclient.copy import scripts
 from kubeletclient.copy.compress import inflater, packed
+from kubeletclient.copy.remote import read_probe
 from kubeletclient.copy.scripts import argument, script
 from support.trees import ODD_NAMES, describe, every_kind, odd_names, toolset
 
@@ -182,3 +183,14 @@ def test_compression_does_not_hide_how_a_command_ended(tmp_path: Path, compressi
         reader(memoryview(done.stdout))
         reader.close()
         assert plain == b"a\nb and stdin"
+
+
+def test_the_probe_tells_what_paths_are(shell: dict[str, str], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "file").touch()
+    for name, target in (("to-fifo", "fifo"), ("to-file", "file"), ("to-nothing", "nothing"), ("to-directory", ".")):
+        (tmp_path / name).symlink_to(target)
+    names = ["", "file", "fifo", "to-fifo", "to-file", "to-nothing", "to-directory", "nothing"]
+    answer = run(shell, scripts.PROBE, *(os.fsencode(tmp_path / name) for name in names))
+    kinds = ["directory", "file", "other", "other", "file", "link", "directory", "missing"]
+    assert list(read_probe(answer).paths) == kinds
