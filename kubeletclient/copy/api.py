@@ -122,6 +122,7 @@ async def in_own_thread(job: Job, progress: ProgressFunction | None) -> CopyRepo
         except asyncio.CancelledError as error:
             cancelled = error
             thread.cancel()
+    thread.join()  # it has said its last word, and only has to return
     if cancelled is not None:
         done.cancelled() or done.exception()  # looked at, so that nobody complains
         raise cancelled

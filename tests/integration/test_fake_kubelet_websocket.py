@@ -468,7 +468,7 @@ def test_an_idle_session_is_closed_and_pings_do_not_keep_it() -> None:
             peer.send(b"", PING)
             while (frame := peer.read()) is not None:
                 frames.append(frame)
-                if frame[0] == PONG and len(frames) < 100_000:
+                if frame[0] == PONG and len(frames) < 1000:  # more at once would be a flood
                     peer.send(b"", PING)
         assert frames[-1] == NORMAL_CLOSE
         assert {kind for kind, _ in frames[:-1]} == {PONG}

@@ -296,7 +296,9 @@ def test_attach_with_stdin_that_outlives_its_sessions(containerd: Containerd, fl
 @pytest.mark.parametrize("transport", ["spdy", *WEBSOCKET])
 def test_attach_to_a_terminal(containerd: Containerd, flavour: Flavour, transport: str) -> None:
     with containerd.pod() as pod:
-        command = ["sh", "-c", "stty -echo; trap 'echo size $(stty size)' WINCH; while read x; do echo got $x; done"]
+        # A signal ends `read` with a failure, and must not end the loop.
+        loop = "while :; do read x && echo got $x; done"
+        command = ["sh", "-c", f"stty -echo; trap 'echo size $(stty size)' WINCH; {loop}"]
         box = Box(pod.container(command, stdin=True, tty=True), flavour, transport)
         with box.attach(stdin=PIPE) as process:
             process.resize(101, 41)
@@ -402,7 +404,8 @@ def test_exec_by_url_with_a_terminal(containerd: Containerd) -> None:
     """The server waits for the stream of its sizes, whether or not there is a terminal here."""
     url = containerd.demo.exec_url(["sh", "-c", "tty; exit 5"], tty=True)
     done = kubewire("exec", "-t", "--url", url)
-    assert (done.returncode, done.stdout) == (5, b"/dev/pts/0\r\n")
+    assert done.returncode == 5
+    assert done.stdout.startswith(b"/dev/pts/")
 
 
 def terminal_of(*arguments: str, size: tuple[int, int]) -> Terminal:
@@ -420,9 +423,14 @@ def test_a_shell_on_a_terminal(containerd: Containerd, transport: str) -> None:
         terminal.until(b"ready42")
         assert terminal.raw
         terminal.resize(60, 20)
-        terminal.type(b"while :; do stty size; sleep 0.1; done\r")
+        terminal.type(b"until stty size | grep '20 60'; do sleep 0.1; done\r")
         terminal.until(b"20 60\r\n")
-        terminal.type(b"\x03exit 9\r")
+        # The shell takes keys raw while a line is edited: Ctrl-C is a signal only when the command runs.
+        terminal.type(b"PS1='again'$((1+1)); echo g'o'; cat\r")
+        terminal.until(b"go\r\n")
+        terminal.type(b"\x03")
+        terminal.until(b"again2")
+        terminal.type(b"exit 9\r")
         assert terminal.wait() == 9
         terminal.assert_restored()
 
